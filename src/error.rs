@@ -1,0 +1,273 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What kind of thing went wrong; [`Error::kind`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). It mends
+    /// when the credential changes; meanwhile the refresher probes every 1 to 5 minutes.
+    CredentialsRejected,
+    /// The authorization server could not be reached, broke off, or answered with a 5xx.
+    AuthServerUnavailable,
+    /// The authorization server asks for fewer requests (429, `slow_down`).
+    Throttled,
+    /// The authorization server accepts the credential but not the request: a scope, an audience, a grant
+    /// (`invalid_scope`, `invalid_target`, `unauthorized_client`, … RFC 6749 5.2, RFC 8707 2).
+    RequestRefused,
+    /// The authorization server answered, but not with a token that can be used.
+    InvalidResponse,
+    /// No token came before the caller's deadline, and no attempt had failed by then.
+    Timeout,
+    /// The request would have carried the token to an origin that is not trusted. Nothing was sent.
+    UntrustedOrigin,
+    /// The client was set up wrongly.
+    Configuration,
+    /// The client was shut down.
+    Closed,
+    /// The API itself, not the authorization server: the call could not be sent or its answer not be read.
+    Api,
+}
+
+/// The one error type of this crate.
+///
+/// Its [`Display`](fmt::Display) is one line for the person who reads it at 3 a.m.: what failed, against which
+/// server, with which OAuth error code, whether it mends itself, and when it is tried again. It never holds a
+/// secret or a token.
+///
+/// ```
+/// # fn handle(error: evertoken::Error) {
+/// use evertoken::ErrorKind;
+/// match error.kind() {
+///     ErrorKind::CredentialsRejected => eprintln!("ask for a new key: {error}"),
+///     _ if error.is_retryable() => eprintln!("again in {:?}: {error}", error.retry_after()),
+///     _ => eprintln!("{error}"),
+/// }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    server: Option<String>,
+    status: Option<u16>,
+    oauth_error: Option<String>,
+    description: Option<String>,
+    retryable: bool,
+    retry_after: Option<Duration>,
+    advice: Option<&'static str>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// The result of what this crate does.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether it may mend without anybody changing the program, the credential or the server's settings.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+
+    /// When it is worth trying again: the server's `Retry-After`, or the time to the refresher's next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// The OAuth error code as the authorization server gave it, such as `invalid_client` (RFC 6749 5.2).
+    pub fn oauth_error(&self) -> Option<&str> {
+        self.0.oauth_error.as_deref()
+    }
+
+    /// The server's `error_description`, at most 200 characters, without control characters and our secrets.
+    pub fn description(&self) -> Option<&str> {
+        self.0.description.as_deref()
+    }
+
+    /// The server it happened with: scheme, host, port and path, never a query or user information.
+    pub fn server(&self) -> Option<&str> {
+        self.0.server.as_deref()
+    }
+
+    /// The HTTP status with which the server answered, where it answered.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let retryable =
+            matches!(kind, ErrorKind::AuthServerUnavailable | ErrorKind::Throttled | ErrorKind::Timeout);
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            server: None,
+            status: None,
+            oauth_error: None,
+            description: None,
+            retryable,
+            retry_after: None,
+            advice: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the client was shut down").advice("build a new client")
+    }
+
+    pub(crate) fn with_server(mut self, server: impl Into<String>) -> Self {
+        self.0.server = Some(server.into());
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: u16) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_oauth(mut self, code: Option<String>, description: Option<String>) -> Self {
+        self.0.oauth_error = code;
+        self.0.description = description;
+        self
+    }
+
+    pub(crate) fn retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
+        self.0.retry_after = after;
+        self
+    }
+
+    /// What the reader can do about it, where it does not mend itself.
+    pub(crate) fn advice(mut self, advice: &'static str) -> Self {
+        self.0.advice = Some(advice);
+        self
+    }
+
+    pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Says in front what the caller was waiting for; kind and all particulars stay.
+    pub(crate) fn prefixed(mut self, what: impl fmt::Display) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { message, server, oauth_error, description, retryable, retry_after, advice, .. } = &*self.0;
+        f.write_str(message)?;
+        if let Some(server) = server {
+            write!(f, " [{server}]")?;
+        }
+        match (oauth_error, description) {
+            (Some(code), Some(text)) => write!(f, ": {code} ({text})")?,
+            (Some(code), None) => write!(f, ": {code}")?,
+            (None, Some(text)) => write!(f, ": {text}")?,
+            (None, None) => {}
+        }
+        match (retryable, retry_after) {
+            (true, Some(after)) => write!(f, "; tried again in {}", Rounded(*after))?,
+            (true, None) => f.write_str("; may mend by itself")?,
+            (false, Some(after)) => {
+                write!(f, "; does not mend by itself, looked at again in {}", Rounded(*after))?;
+            }
+            (false, None) => f.write_str("; does not mend by itself")?,
+        }
+        match advice {
+            Some(advice) => write!(f, ": {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A duration as a person says it.
+struct Rounded(Duration);
+
+impl fmt::Display for Rounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs_f64() {
+            s if s < 10.0 => write!(f, "{s:.1} s"),
+            s if s < 600.0 => write!(f, "{s:.0} s"),
+            s => write!(f, "{:.0} min", s / 60.0),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind).field("message", &self.to_string());
+        if let Some(status) = self.0.status {
+            out.field("status", &status);
+        }
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// An API call that could not be sent or whose answer could not be read. The URL is left out, since a query may
+/// hold secrets.
+impl From<reqwest::Error> for Error {
+    fn from(error: reqwest::Error) -> Self {
+        let mends = error.is_connect() || error.is_timeout() || error.is_request();
+        let server = error.url().map(crate::origin::shown);
+        let mut this = Self::new(ErrorKind::Api, "the API call failed").retryable(mends);
+        this.0.server = server;
+        this.0.status = error.status().map(|status| status.as_u16());
+        this.with_source(error.without_url())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_says_what_where_code_and_when() {
+        let error = Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
+            .with_server("https://as.example/token")
+            .with_oauth(Some("invalid_client".into()), Some("no such client".into()))
+            .with_retry_after(Some(Duration::from_secs(212)))
+            .advice("check app id and secret");
+        assert_eq!(
+            error.to_string(),
+            "the authorization server refused the credential [https://as.example/token]: invalid_client (no such \
+             client); does not mend by itself, looked at again in 212 s: check app id and secret"
+        );
+    }
+
+    #[test]
+    fn an_error_is_small_and_shared() {
+        fn is<T: Send + Sync + Clone + 'static>() {}
+        is::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

@@ -1,0 +1,143 @@
+use url::Url;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The origins that may see the token (rule: a foreign origin is an error before any I/O, never a call without).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TrustedOrigins(Vec<Origin>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Origin {
+    fn is_of(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        self.scheme == scheme && self.host.eq_ignore_ascii_case(host) && self.port == port
+    }
+}
+
+impl TrustedOrigins {
+    /// `url` is one that [`require_secure`] let through.
+    pub(crate) fn add(&mut self, url: &Url) {
+        let origin = Origin {
+            scheme: url.scheme().to_owned(),
+            host: url.host_str().unwrap_or_default().to_owned(),
+            port: url.port_or_known_default(),
+        };
+        if !self.0.contains(&origin) {
+            self.0.push(origin);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An error that names the origin, unless the token may go to `url`.
+    pub(crate) fn check(&self, url: &Url) -> Result<()> {
+        self.check_parts(url.scheme(), url.host_str().unwrap_or_default(), url.port_or_known_default())
+    }
+
+    pub(crate) fn check_parts(&self, scheme: &str, host: &str, port: Option<u16>) -> Result<()> {
+        if self.0.iter().any(|origin| origin.is_of(scheme, host, port)) {
+            return Ok(());
+        }
+        let shown = match port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        };
+        Err(Error::new(ErrorKind::UntrustedOrigin, "the token may not go to this origin; nothing was sent")
+            .with_server(shown)
+            .advice("allow it by name with `trusted_origin`, or call it with a client of its own"))
+    }
+}
+
+/// Parses what a user or a server gave as the address called `what`: https, or loopback, or opted out of.
+pub(crate) fn parse_secure(what: &str, text: &str, allow_insecure: bool) -> Result<Url> {
+    let url = Url::parse(text)
+        .map_err(|error| Error::configuration(format!("{what} is not a URL: {error}")).with_source(error))?;
+    require_secure(what, &url, allow_insecure)?;
+    Ok(url)
+}
+
+/// Tokens and secrets go to https, to loopback, or to what was opted out by name.
+pub(crate) fn require_secure(what: &str, url: &Url, allow_insecure: bool) -> Result<()> {
+    let problem = if url.host_str().is_none_or(str::is_empty) || !matches!(url.scheme(), "http" | "https") {
+        "is not an http(s) URL with a host"
+    } else if !url.username().is_empty() || url.password().is_some() {
+        "holds user information, which would end up in logs"
+    } else if url.fragment().is_some() {
+        "has a fragment"
+    } else if url.scheme() == "http" && !allow_insecure && !is_loopback(url) {
+        "is plain http and not loopback: use https (or opt out with `allow_insecure_http`)"
+    } else {
+        return Ok(());
+    };
+    Err(Error::configuration(format!("{what} {problem}")).with_server(shown(url)))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// A URL as errors and logs may show it: no user information, query or fragment.
+pub(crate) fn shown(url: &Url) -> String {
+    let mut text = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+    if let Some(port) = url.port() {
+        text.push_str(&format!(":{port}"));
+    }
+    text.push_str(url.path());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[test]
+    fn https_loopback_or_opted_out() {
+        for good in ["https://as.example/t", "http://localhost:1/t", "http://127.0.0.1/t", "http://[::1]:9/t"] {
+            assert!(parse_secure("token_url", good, false).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://as.example/t",
+            "http://localhost.evil.example/t",
+            "ftp://as.example/",
+            "data:,x",
+            "https://u:p@as.example/",
+            "https://as.example/#f",
+            "as.example",
+        ] {
+            let error = parse_secure("token_url", bad, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{bad}");
+            assert!(!error.to_string().contains("u:p"), "{error}");
+        }
+        assert!(parse_secure("token_url", "http://as.example/t", true).is_ok());
+    }
+
+    #[test]
+    fn scheme_host_and_port_make_the_origin() {
+        let mut trusted = TrustedOrigins::default();
+        trusted.add(&url("https://api.acme.com/v1/"));
+        for good in ["https://api.acme.com/", "https://API.acme.com:443/x?y", "https://api.acme.com/v2"] {
+            assert!(trusted.check(&url(good)).is_ok(), "{good}");
+        }
+        for bad in ["http://api.acme.com/", "https://api.acme.com:8443/", "https://api.acme.com.evil.example/"] {
+            let error = trusted.check(&url(bad)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UntrustedOrigin);
+            assert!(error.server().is_some());
+        }
+    }
+}
