@@ -35,10 +35,7 @@ impl Moment {
     pub(crate) fn since(&self, earlier: &Moment) -> Duration {
         match (self.boot, earlier.boot) {
             (Some(now), Some(then)) => now.saturating_sub(then),
-            _ => self
-                .monotonic
-                .saturating_sub(earlier.monotonic)
-                .max(self.wall.saturating_sub(earlier.wall)),
+            _ => self.monotonic.saturating_sub(earlier.monotonic).max(self.wall.saturating_sub(earlier.wall)),
         }
     }
 }

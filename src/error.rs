@@ -174,7 +174,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, server, oauth_error, description, retryable, retry_after, advice, .. } = &*self.0;
+        let Inner { message, server, oauth_error, description, retryable, retry_after, advice, .. } =
+            &*self.0;
         f.write_str(message)?;
         if let Some(server) = server {
             write!(f, " [{server}]")?;
@@ -252,11 +253,12 @@ mod tests {
 
     #[test]
     fn display_says_what_where_code_and_when() {
-        let error = Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
-            .with_server("https://as.example/token")
-            .with_oauth(Some("invalid_client".into()), Some("no such client".into()))
-            .with_retry_after(Some(Duration::from_secs(212)))
-            .advice("check app id and secret");
+        let error =
+            Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
+                .with_server("https://as.example/token")
+                .with_oauth(Some("invalid_client".into()), Some("no such client".into()))
+                .with_retry_after(Some(Duration::from_secs(212)))
+                .advice("check app id and secret");
         assert_eq!(
             error.to_string(),
             "the authorization server refused the credential [https://as.example/token]: invalid_client (no such \

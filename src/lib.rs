@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod credentials;
 mod error;
 mod origin;
 mod secret;
 
+#[cfg(feature = "testing")]
+pub use clock::{Moment, TimeSource};
 pub use error::{Error, ErrorKind, Result};

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn https_loopback_or_opted_out() {
-        for good in ["https://as.example/t", "http://localhost:1/t", "http://127.0.0.1/t", "http://[::1]:9/t"] {
+        for good in ["https://as.example/t", "http://localhost:1/t", "http://127.0.0.1/t", "http://[::1]:9/t"]
+        {
             assert!(parse_secure("token_url", good, false).is_ok(), "{good}");
         }
         for bad in [
@@ -134,7 +135,9 @@ mod tests {
         for good in ["https://api.acme.com/", "https://API.acme.com:443/x?y", "https://api.acme.com/v2"] {
             assert!(trusted.check(&url(good)).is_ok(), "{good}");
         }
-        for bad in ["http://api.acme.com/", "https://api.acme.com:8443/", "https://api.acme.com.evil.example/"] {
+        for bad in
+            ["http://api.acme.com/", "https://api.acme.com:8443/", "https://api.acme.com.evil.example/"]
+        {
             let error = trusted.check(&url(bad)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::UntrustedOrigin);
             assert!(error.server().is_some());
