@@ -128,6 +128,15 @@ impl Error {
         Self::new(ErrorKind::Closed, "the client was shut down").advice("build a new client")
     }
 
+    pub(crate) fn expired_on_arrival() -> Self {
+        Self::new(
+            ErrorKind::InvalidResponse,
+            "the authorization server gave a token that had expired on arrival",
+        )
+        .retryable(true)
+        .advice("look at the server's clock and at the lifetime that it gives")
+    }
+
     pub(crate) fn with_server(mut self, server: impl Into<String>) -> Self {
         self.0.server = Some(server.into());
         self

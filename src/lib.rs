@@ -1,12 +1,71 @@
-//! Evertoken: for its developers' users, a stub of the page to come.
+//! A valid access token, always at hand.
+//!
+//! An API gives its customers an app id and an app secret (OAuth's `client_id` and `client_secret`); the API itself
+//! wants short-lived access tokens. Evertoken is the code in between:
+//!
+//! ```no_run
+//! # #[derive(serde::Deserialize)] struct Order;
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let api = evertoken::Client::builder("my-app", "my-secret")
+//!     .issuer("https://acme.eu.auth0.com/")
+//!     .audience("https://api.acme.com")
+//!     .base_url("https://api.acme.com/v1/")
+//!     .build()?;
+//! let orders: Vec<Order> = api.get("orders").send().await?.json().await?;
+//! # drop(orders); Ok(()) }
+//! ```
+//!
+//! # How a token lives
+//!
+//! The first read starts a task, the refresher, which asks the authorization server for a token (RFC 6749 4.4) and
+//! puts it into a slot. Every call reads the slot: one atomic load, one look at the clocks, one prebuilt header. At
+//! *renew-at* (between 0.7 and 0.9 of the token's life, drawn once per token) the refresher asks for the next one,
+//! while the held one serves on. A failed renewal costs nothing: the refresher tries again with jittered backoff,
+//! and the token serves until *serve-until*, a leeway before its expiry. Only then do callers wait.
+//!
+//! At most one token request is in flight per source, whatever the number of callers. A 401 of the API leads to one
+//! renewal and one replay, under a cooldown. A token is never served past its end, not after a suspend either, nor
+//! where the wall clock is set.
+//!
+//! # What to use
+//!
+//! - [`Client`]: an HTTP client for one API, over `reqwest`, which this crate re-exports.
+//! - [`TokenSource`]: the token alone, for whatever carries your calls.
+//! - `TokenLayer` and `TokenMiddleware` (feature `middleware`): the same for `tower` and `reqwest-middleware`.
+//! - `blocking` (feature `blocking`): the same for programs without an async runtime.
+//! - `testing` (feature `testing`): an authorization server in a box, with faults on command.
+//!
+//! # What it cannot do
+//!
+//! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. A
+//! process that starts, asks for a token and ends, costs a token each time.
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod client;
 mod clock;
 mod credentials;
 mod error;
+mod grant;
+#[cfg(feature = "middleware")]
+mod middleware;
 mod origin;
+mod renewal;
 mod secret;
-
+mod source;
 #[cfg(feature = "testing")]
-pub use clock::{Moment, TimeSource};
+pub mod testing;
+
+#[cfg(feature = "blocking")]
+pub use client::blocking;
+pub use client::{Client, ClientBuilder, RequestBuilder, redirect_policy};
 pub use error::{Error, ErrorKind, Result};
+pub use grant::ClientAuth;
+#[cfg(feature = "middleware")]
+pub use middleware::{TokenLayer, TokenMiddleware, TokenService};
+pub use renewal::{AccessToken, Event, Events, RenewalPolicy, State, Status};
+pub use secrecy::SecretString;
+pub use source::{Builder, Prefetch, TokenSource};
+
+pub use http;
+pub use reqwest;

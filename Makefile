@@ -1,0 +1,50 @@
+# A machine needs Rust (rustup's stable toolchain with clippy and rustfmt), a C compiler, Node.js 20 and npm.
+# Whatever else a target needs, it installs at a pinned version into .tools/ or a folder that git ignores.
+
+DENY_VERSION := 0.20.2
+CARGO_DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+BOTH := tests/both_providers/Cargo.toml
+
+# Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
+FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
+
+.PHONY: help test fmt lint deny unit doc package both-providers audit
+
+help: ## Shows this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+test: lint deny doc package unit both-providers ## Checks everything, from formatting to a real authorization server
+
+fmt: ## Formats the code
+	cargo fmt --all
+	cargo fmt --manifest-path $(BOTH)
+
+lint: ## Formatting, and clippy with no feature, each alone, and all
+	cargo fmt --all --check
+	cargo fmt --manifest-path $(BOTH) --check
+	for feature in $(FEATURES); do \
+	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
+	done
+	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
+
+unit: ## All tests, examples and doc tests
+	cargo test --locked --workspace --all-features --all-targets
+	cargo test --locked --workspace --all-features --doc
+
+doc: ## The documentation, with no warning
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+
+package: ## The crate as it is published builds on its own
+	cargo package --locked --package evertoken --allow-dirty --all-features
+
+both-providers: ## The box works beside jsonwebtoken's other crypto provider
+	cargo test --locked --manifest-path $(BOTH) --target-dir target
+
+deny: $(CARGO_DENY) ## Licences, sources and banned crates
+	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
+
+audit: $(CARGO_DENY) ## Security advisories; fetches their database
+	$(CARGO_DENY) --locked check advisories
+
+$(CARGO_DENY):
+	cargo install --locked cargo-deny@$(DENY_VERSION) --root .tools/cargo-deny-$(DENY_VERSION)

@@ -1,0 +1,56 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::url::BaseUrl;
+use super::{Client, Inner, transport};
+use crate::error::Result;
+use crate::source::Builder;
+
+/// Sets up a [`Client`]; [`Client::builder`] begins one.
+pub type ClientBuilder = Builder<Client>;
+
+impl Builder<Client> {
+    /// The transport of API calls, for proxies, certificates and the like. Token requests never go over it.
+    ///
+    /// By default all clients of a process share one: 10 s to connect, no limit on the whole, and
+    /// [`redirect_policy`](crate::redirect_policy), without which a chain of redirects can carry a token away. Give
+    /// your own client that policy as well, or one that follows no redirects.
+    pub fn http_client(mut self, client: reqwest::Client) -> Self {
+        self.config.http_client = Some(client);
+        self
+    }
+
+    /// How long a whole call may take: the wait for a token, sending, a second sending after a 401, and reading the
+    /// body, together. There is no such limit by default; [`RequestBuilder::timeout`](crate::RequestBuilder::timeout)
+    /// overrides it for one call.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.config.timeout = Some(timeout);
+        self
+    }
+
+    /// Makes the client. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the settings are wrong or do not go together.
+    pub fn build(self) -> Result<Client> {
+        Client::assemble(self, transport::shared)
+    }
+}
+
+impl Client {
+    pub(super) fn assemble<T>(
+        builder: Builder<T>,
+        default: impl FnOnce() -> Result<Arc<reqwest::Client>>,
+    ) -> Result<Self> {
+        let config = &builder.config;
+        let base = builder.parsed_base_url()?.map(BaseUrl::new).transpose()?;
+        let http = match config.http_client.clone() {
+            Some(own) => Arc::new(own),
+            None => default()?,
+        };
+        let timeout = config.timeout;
+        let source = builder.into_source()?;
+        Ok(Self(Arc::new(Inner { source, http, base, timeout })))
+    }
+}

@@ -1,0 +1,108 @@
+//! One call: wait for the token, send, and once more after a 401.
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Version};
+use reqwest::{Request, Response};
+use url::Url;
+
+use super::Inner;
+use crate::clock::{Clock, Moment};
+use crate::error::Result;
+use crate::source::calls_for_renewal;
+
+impl Inner {
+    pub(super) async fn call(&self, mut request: Request) -> Result<Response> {
+        self.source.origins().check(request.url())?;
+        let timeout = request.timeout().copied().or(self.timeout);
+        let deadline = timeout.map(|timeout| Deadline::new(self.source.clock(), timeout));
+        let remaining = || deadline.as_ref().map(Deadline::remaining);
+        if request.headers().contains_key(AUTHORIZATION) {
+            return self.send(request, remaining()).await;
+        }
+
+        let token = self.source.token_within(remaining()).await?;
+        let replay = Replay::of(&request);
+        request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
+        let response = self.send(request, remaining()).await?;
+        // A redirect may have led to where no token went; a 401 from there says nothing about it.
+        if !calls_for_renewal(response.status(), response.headers())
+            || self.source.origins().check(response.url()).is_err()
+        {
+            return Ok(response);
+        }
+        let Some(replay) = replay else {
+            self.source.invalidate(&token);
+            return Ok(response);
+        };
+        let Some(newer) = self.source.recover(&token, remaining()).await else {
+            return Ok(response);
+        };
+        let mut request = replay.into_request(response.url());
+        drop(response);
+        request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
+        self.send(request, remaining()).await
+    }
+
+    async fn send(&self, mut request: Request, remaining: Option<Duration>) -> Result<Response> {
+        // Setting it costs an allocation even where it is set to nothing.
+        if remaining.is_some() {
+            *request.timeout_mut() = remaining;
+        }
+        Ok(self.http.execute(request).await?)
+    }
+}
+
+/// What it takes to send a request a second time, without its token.
+enum Replay {
+    /// A read, sent again to where the first one came to in the end: cheaper than keeping its URL.
+    Read {
+        method: Method,
+        headers: HeaderMap,
+        version: Version,
+    },
+    Whole(Request),
+}
+
+impl Replay {
+    /// `None` where the body cannot be sent twice.
+    fn of(request: &Request) -> Option<Self> {
+        match (request.method(), request.body()) {
+            (&Method::GET | &Method::HEAD, None) => Some(Self::Read {
+                method: request.method().clone(),
+                headers: request.headers().clone(),
+                version: request.version(),
+            }),
+            _ => request.try_clone().map(Self::Whole),
+        }
+    }
+
+    fn into_request(self, came_to: &Url) -> Request {
+        match self {
+            Self::Whole(request) => request,
+            Self::Read { method, headers, version } => {
+                let mut request = Request::new(method, came_to.clone());
+                *request.headers_mut() = headers;
+                *request.version_mut() = version;
+                request
+            }
+        }
+    }
+}
+
+struct Deadline<'a> {
+    clock: &'a Clock,
+    begun: Moment,
+    timeout: Duration,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(clock: &'a Clock, timeout: Duration) -> Self {
+        Self { clock, begun: clock.now(), timeout }
+    }
+
+    fn remaining(&self) -> Duration {
+        self.timeout.saturating_sub(self.clock.now().since(&self.begun))
+    }
+}

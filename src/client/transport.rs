@@ -1,0 +1,56 @@
+//! The connections of API calls.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+
+use crate::error::{Error, Result};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client costs milliseconds and a hundred KiB, most of it for the certificates.
+static SHARED: Mutex<Weak<reqwest::Client>> = Mutex::new(Weak::new());
+
+/// The transport that all clients of the process share as long as there is one.
+pub(super) fn shared() -> Result<Arc<reqwest::Client>> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = shared.upgrade() {
+        return Ok(client);
+    }
+    let client = Arc::new(new()?);
+    *shared = Arc::downgrade(&client);
+    Ok(client)
+}
+
+pub(super) fn new() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect_policy())
+        // A query may hold what the next host need not know.
+        .referer(false)
+        .user_agent(concat!("evertoken/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| Error::configuration("the HTTP client cannot be made").with_source(error))
+}
+
+/// The redirects that API calls follow: at most 10, and none further once one has led to another origin.
+///
+/// reqwest takes the `Authorization` header away at the step to another origin, but compares only with the step
+/// before, and so puts it back on at the next step within that other origin. This policy makes that step an error. It
+/// is part of the default transport; use it for an `http_client` of your own, and for one below
+/// [`TokenMiddleware`](crate::TokenMiddleware).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let http = evertoken::reqwest::Client::builder().redirect(evertoken::redirect_policy()).build()?;
+/// # Ok(()) }
+/// ```
+pub fn redirect_policy() -> Policy {
+    Policy::custom(|attempt| match attempt.previous() {
+        [first, .., last] if first.origin() != last.origin() => {
+            attempt.error("a redirect from an origin that the token is not for")
+        }
+        _ => Policy::default().redirect(attempt),
+    })
+}

@@ -1,0 +1,213 @@
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use serde_json::Value;
+use url::Url;
+
+use super::transport::Transport;
+use super::{pacing, refusal};
+use crate::clock::{Clock, Moment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::origin;
+
+/// How long metadata serve before they are read again.
+const MAX_AGE: Duration = Duration::from_secs(86_400);
+
+/// After a failed re-reading, how long the old ones serve on before the next.
+const RETRY: Duration = Duration::from_secs(300);
+
+/// What an issuer's metadata say that matters here (RFC 8414 2).
+#[derive(Debug)]
+pub(super) struct Metadata {
+    issuer: String,
+    pub(super) token_endpoint: Url,
+    pub(super) auth_methods: Vec<String>,
+}
+
+/// The metadata of an issuer, read when first needed and shared by a family of sources.
+#[derive(Debug, Default)]
+pub(crate) struct Discovery(Mutex<Option<Cached>>);
+
+#[derive(Debug)]
+struct Cached {
+    metadata: Arc<Metadata>,
+    looked: Moment,
+    /// How long after `looked` they are read again.
+    serves: Duration,
+}
+
+impl Discovery {
+    /// The metadata of `issuer`: those at hand, or read now. A failed re-reading keeps the old ones.
+    pub(super) async fn metadata(
+        &self,
+        issuer: &str,
+        allow_insecure: bool,
+        transport: &dyn Transport,
+        clock: &Clock,
+    ) -> Result<Arc<Metadata>> {
+        let old = self.at_hand(issuer, clock.now());
+        if let Some((metadata, false)) = old {
+            return Ok(metadata);
+        }
+        match (read(issuer, allow_insecure, transport, clock).await, old) {
+            (Ok(metadata), _) => {
+                let metadata = Arc::new(metadata);
+                *self.lock() =
+                    Some(Cached { metadata: metadata.clone(), looked: clock.now(), serves: MAX_AGE });
+                Ok(metadata)
+            }
+            (Err(error), Some((metadata, _))) => {
+                tracing::debug!(target: "evertoken", %error, "metadata could not be read again, the old ones serve on");
+                Ok(metadata)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Has them read again with the next attempt: what they say of the token endpoint was wrong.
+    pub(super) fn doubt(&self) {
+        if let Some(cached) = &mut *self.lock() {
+            cached.serves = Duration::ZERO;
+        }
+    }
+
+    /// What is at hand, and whether it is due for a re-reading. That counts as begun, so that one that hangs until
+    /// the attempt is given up does not stand in the way of the next attempt.
+    fn at_hand(&self, issuer: &str, now: Moment) -> Option<(Arc<Metadata>, bool)> {
+        let mut cached = self.lock();
+        let cached = cached.as_mut().filter(|cached| cached.metadata.issuer == issuer)?;
+        let due = now.since(&cached.looked) >= cached.serves;
+        if due {
+            (cached.looked, cached.serves) = (now, RETRY);
+        }
+        Some((cached.metadata.clone(), due))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Cached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An issuer is an http(s) URL without query or fragment (RFC 8414 2).
+pub(super) fn parse_issuer(issuer: &str, allow_insecure: bool) -> Result<Url> {
+    let url = origin::parse_secure("issuer", issuer, allow_insecure)?;
+    if url.query().is_some() {
+        return Err(Error::configuration("issuer has a query").with_server(origin::shown(&url)));
+    }
+    Ok(url)
+}
+
+async fn read(
+    issuer: &str,
+    allow_insecure: bool,
+    transport: &dyn Transport,
+    clock: &Clock,
+) -> Result<Metadata> {
+    let base = parse_issuer(issuer, allow_insecure)?;
+    let mut answers = Vec::new();
+    let mut wait = None;
+    for url in locations(&base) {
+        let answer = transport
+            .send(request(&url)?)
+            .await
+            .map_err(|error| refusal::unanswered(error).with_server(origin::shown(&url)))?;
+        let status = answer.status();
+        if status == StatusCode::OK
+            && let Some(found) = understand(answer.body())
+        {
+            return check(found, issuer, allow_insecure)
+                .map_err(|error| error.with_server(origin::shown(&url)));
+        }
+        wait = wait.max(pacing::retry_after(answer.headers(), clock.now().wall));
+        answers.push((url, status));
+    }
+    let said: Vec<String> =
+        answers.iter().map(|(url, status)| format!("{} answered {status}", origin::shown(url))).collect();
+    let any = |of: fn(&StatusCode) -> bool| answers.iter().any(|(_, status)| of(status));
+    let error = |kind| Error::new(kind, format!("the issuer has no metadata: {}", said.join(", ")));
+    let error = if any(StatusCode::is_server_error) {
+        error(ErrorKind::AuthServerUnavailable).with_retry_after(wait)
+    } else if any(|status| *status == StatusCode::TOO_MANY_REQUESTS) {
+        error(ErrorKind::Throttled).with_retry_after(wait)
+    } else {
+        error(ErrorKind::InvalidResponse).advice("check `issuer`, or set `token_url`")
+    };
+    Err(error.with_server(issuer))
+}
+
+/// Where metadata may lie: RFC 8414 3.1, with the well-known part in front of the path, then OpenID discovery, with it
+/// behind.
+fn locations(issuer: &Url) -> [Url; 2] {
+    let path = issuer.path().trim_end_matches('/');
+    [
+        format!("/.well-known/oauth-authorization-server{path}"),
+        format!("{path}/.well-known/openid-configuration"),
+    ]
+    .map(|path| {
+        let mut url = issuer.clone();
+        url.set_path(&path);
+        url
+    })
+}
+
+fn request(url: &Url) -> Result<Request<Bytes>> {
+    Request::builder()
+        .method(Method::GET)
+        .uri(url.as_str())
+        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+        .body(Bytes::new())
+        .map_err(|error| {
+            Error::configuration("issuer is not usable as a URL")
+                .with_server(origin::shown(url))
+                .with_source(error)
+        })
+}
+
+struct Found {
+    issuer: String,
+    token_endpoint: String,
+    auth_methods: Vec<String>,
+}
+
+/// `None` for what is no metadata, whatever else it is: some servers answer every URL with a page and 200.
+fn understand(body: &[u8]) -> Option<Found> {
+    let document: Value = serde_json::from_slice(body).ok()?;
+    let text = |name| document.get(name)?.as_str().map(str::to_owned);
+    let methods = document.get("token_endpoint_auth_methods_supported").and_then(Value::as_array);
+    Some(Found {
+        issuer: text("issuer")?,
+        token_endpoint: text("token_endpoint")?,
+        auth_methods: methods.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+    })
+}
+
+fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
+    if found.issuer != issuer {
+        let slash = found.issuer.trim_end_matches('/') == issuer.trim_end_matches('/');
+        let theirs: String = found.issuer.chars().take(200).collect();
+        return Err(Error::new(
+            ErrorKind::InvalidResponse,
+            format!("the metadata are those of another issuer: {theirs:?}, not {issuer:?} (RFC 8414 3.3)"),
+        )
+        .advice(if slash {
+            "only the slash at the end differs: set `issuer` exactly as the server has it"
+        } else {
+            "set `issuer` exactly as the server has it, or set `token_url`"
+        }));
+    }
+    Ok(Metadata {
+        issuer: found.issuer,
+        token_endpoint: origin::parse_secure(
+            "the metadata's token_endpoint",
+            &found.token_endpoint,
+            allow_insecure,
+        )?,
+        auth_methods: found.auth_methods,
+    })
+}
+
+#[cfg(test)]
+#[path = "discovery_tests.rs"]
+mod tests;

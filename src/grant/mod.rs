@@ -1,0 +1,222 @@
+//! How a token is asked for: one attempt at the client-credentials grant (RFC 6749 4.4). It knows nothing of when.
+
+mod client_auth;
+mod discovery;
+mod document;
+mod pacing;
+mod quote;
+mod refusal;
+mod request;
+mod response;
+mod transport;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use url::Url;
+
+use client_auth::Proven;
+use response::Asked;
+
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Result};
+use crate::origin;
+
+pub use client_auth::ClientAuth;
+pub(crate) use discovery::Discovery;
+pub(crate) use request::GrantRequest;
+pub(crate) use response::TokenResponse;
+pub(crate) use transport::HttpTransport;
+pub use transport::Transport;
+#[cfg(feature = "testing")]
+pub use transport::{TransportError, TransportErrorKind};
+
+/// Where tokens are to be had.
+#[derive(Debug, Clone)]
+pub(crate) enum Server {
+    TokenUrl(Url),
+    Issuer(String),
+}
+
+impl Server {
+    /// The token endpoint itself.
+    pub(crate) fn token_url(text: &str, allow_insecure: bool) -> Result<Self> {
+        origin::parse_secure("token_url", text, allow_insecure).map(Self::TokenUrl)
+    }
+
+    /// An issuer whose metadata name the token endpoint.
+    pub(crate) fn issuer(text: &str, allow_insecure: bool) -> Result<Self> {
+        discovery::parse_issuer(text, allow_insecure)?;
+        Ok(Self::Issuer(text.to_owned()))
+    }
+}
+
+/// One token endpoint and what is asked of it.
+pub(crate) struct TokenEndpoint {
+    server: Server,
+    request: GrantRequest,
+    auth: Option<ClientAuth>,
+    allow_insecure: bool,
+    transport: Arc<dyn Transport>,
+    discovery: Arc<Discovery>,
+    proven: Proven,
+}
+
+impl TokenEndpoint {
+    /// Without `auth`, what discovery announces chooses, and Basic may fall back to its raw form.
+    pub(crate) fn new(
+        server: Server,
+        request: GrantRequest,
+        auth: Option<ClientAuth>,
+        allow_insecure: bool,
+        transport: Arc<dyn Transport>,
+        discovery: Arc<Discovery>,
+    ) -> Self {
+        Self { server, request, auth, allow_insecure, transport, discovery, proven: Proven::default() }
+    }
+
+    /// The same endpoint, asked for something else.
+    pub(crate) fn for_request(&self, request: GrantRequest) -> Self {
+        Self {
+            server: self.server.clone(),
+            request,
+            auth: self.auth,
+            allow_insecure: self.allow_insecure,
+            transport: self.transport.clone(),
+            discovery: self.discovery.clone(),
+            proven: Proven::default(),
+        }
+    }
+
+    /// The server as messages name it.
+    pub(crate) fn server(&self) -> String {
+        match &self.server {
+            Server::TokenUrl(url) => origin::shown(url),
+            Server::Issuer(issuer) => issuer.clone(),
+        }
+    }
+
+    pub(crate) fn grant_request(&self) -> &GrantRequest {
+        &self.request
+    }
+
+    /// One attempt. It ends with a token or an error; how long it may take is the caller's matter, who drops it.
+    pub(crate) async fn request(&self, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
+        let (url, announced) = match &self.server {
+            Server::TokenUrl(url) => (url.clone(), None),
+            Server::Issuer(issuer) => {
+                let transport = &*self.transport;
+                let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
+                (metadata.token_endpoint.clone(), Some(metadata))
+            }
+        };
+        if let Some(fixed) = self.auth {
+            return self.ask(&url, fixed, clock, credentials).await;
+        }
+        let methods = announced.as_ref().map_or(&[][..], |metadata| &metadata.auth_methods);
+        match ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))? {
+            ClientAuth::ClientSecretBasic => self.ask_basic(&url, clock, credentials).await,
+            other => self.ask(&url, other, clock, credentials).await,
+        }
+    }
+
+    /// Basic as the RFC has it; and, where that makes a difference and is refused, once more with the raw form. Which one
+    /// worked is kept, until it is refused in its turn.
+    async fn ask_basic(&self, url: &Url, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
+        if !client_auth::raw_differs(credentials) {
+            return self.ask(url, ClientAuth::ClientSecretBasic, clock, credentials).await;
+        }
+        let proven = self.proven.get(credentials.generation);
+        let mut auth = proven.unwrap_or(ClientAuth::ClientSecretBasic);
+        let mut outcome = self.ask(url, auth, clock, credentials).await;
+        if proven.is_none()
+            && let Err(first) = &outcome
+            && is_authentication_refused(first)
+        {
+            auth = ClientAuth::ClientSecretBasicRaw;
+            let second = self.ask(url, auth, clock, credentials).await;
+            // Of two refusals the one that names the credential says more.
+            let keeps_first = first.kind() == ErrorKind::CredentialsRejected
+                && second.as_ref().is_err_and(is_authentication_refused);
+            if !keeps_first {
+                outcome = second;
+            }
+        }
+        match &outcome {
+            Ok(_) => self.proven.set(credentials.generation, Some(auth)),
+            Err(error) if is_authentication_refused(error) => self.proven.set(credentials.generation, None),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn ask(
+        &self,
+        url: &Url,
+        auth: ClientAuth,
+        clock: &Clock,
+        credentials: &Credentials,
+    ) -> Result<TokenResponse> {
+        let request = self.http_request(url, auth, credentials)?;
+        let sent = clock.now();
+        let answer = self
+            .transport
+            .send(request)
+            .await
+            .map_err(|error| refusal::unanswered(error).with_server(origin::shown(url)))?;
+        let answered = clock.now();
+        let status = answer.status();
+        tracing::debug!(
+            target: "evertoken", server = %origin::shown(url), status = status.as_u16(), ?auth, "token endpoint answered"
+        );
+        if status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410) {
+            self.discovery.doubt();
+        }
+        response::parse(
+            &answer,
+            &Asked { endpoint: url, scopes: &self.request.scopes, credentials, sent, answered },
+        )
+    }
+
+    fn http_request(&self, url: &Url, auth: ClientAuth, credentials: &Credentials) -> Result<Request<Bytes>> {
+        let in_body = (auth == ClientAuth::ClientSecretPost).then_some(credentials);
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(url.as_str())
+            .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Some(header) = auth.header(credentials) {
+            request = request.header(header::AUTHORIZATION, header);
+        }
+        request.body(Bytes::from_owner(self.request.form_body(in_body))).map_err(|error| {
+            Error::configuration("the token endpoint's address is not usable")
+                .with_server(origin::shown(url))
+                .with_source(error)
+        })
+    }
+}
+
+/// Whether the server did not accept who we say we are, or may not have.
+fn is_authentication_refused(error: &Error) -> bool {
+    let unauthorized = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(|status| Some(status.as_u16()));
+    error.kind() == ErrorKind::CredentialsRejected
+        || (error.kind() == ErrorKind::RequestRefused
+            && error.oauth_error().is_none()
+            && unauthorized.contains(&error.status()))
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenEndpoint")
+            .field("server", &self.server())
+            .field("request", &self.request)
+            .field("auth", &self.auth)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header};
+
+use crate::clock::system_time;
+
+/// The longest that a server can make us wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// A `…-Reset` above this is a point in time and not a number of seconds to go.
+const LEAST_EPOCH: f64 = 1e9;
+
+/// When to come again, as `Retry-After` (RFC 9110 10.2.3) says it, in seconds or as a date, or its `X-` form.
+///
+/// `wall` is our own time since the Unix epoch. The server's times are taken against its own `Date` where it gives one.
+pub(super) fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    let wait = |value: &str| {
+        seconds(value).or_else(|| {
+            let until = httpdate::parse_http_date(value).ok()?;
+            Some(until.duration_since(now(headers, wall)).unwrap_or_default())
+        })
+    };
+    ["retry-after", "x-retry-after"].iter().find_map(|name| wait(text(headers, name)?)).map(capped)
+}
+
+/// The same from a server that throttles: these say it in more ways.
+pub(super) fn throttled(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    retry_after(headers, wall)
+        .or_else(|| reset(headers, wall).map(capped))
+        .or_else(|| quota(headers).map(capped))
+}
+
+/// `X-RateLimit-Reset`: an epoch (Auth0, GitHub) or seconds from now (Envoy, and `RateLimit-Reset`).
+fn reset(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    ["x-ratelimit-reset", "ratelimit-reset"].iter().find_map(|name| {
+        let value = seconds(text(headers, name)?)?;
+        if value.as_secs_f64() <= LEAST_EPOCH {
+            return Some(value);
+        }
+        Some(system_time(value).duration_since(now(headers, wall)).unwrap_or_default())
+    })
+}
+
+/// `Auth0-Client-Quota-Limit: b=per_hour;q=10;r=7;t=3540,…`: the longest `t` of the buckets with nothing left.
+fn quota(headers: &HeaderMap) -> Option<Duration> {
+    ["auth0-client-quota-limit", "auth0-organization-quota-limit"]
+        .iter()
+        .filter_map(|name| text(headers, name))
+        .flat_map(|value| value.split(','))
+        .filter_map(|bucket| {
+            let part = |name: &str| {
+                bucket.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+            };
+            if part("r")? == "0" { seconds(part("t")?) } else { None }
+        })
+        .max()
+}
+
+fn capped(wait: Duration) -> Duration {
+    wait.min(LONGEST_WAIT)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+}
+
+/// The time by the server's clock, else by ours.
+fn now(headers: &HeaderMap, wall: Duration) -> SystemTime {
+    text(headers, header::DATE.as_str())
+        .and_then(|date| httpdate::parse_http_date(date).ok())
+        .unwrap_or_else(|| system_time(wall))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    #[test]
+    fn every_way_to_say_when() {
+        const DATE: (&str, &str) = ("date", "Fri, 13 Feb 2009 23:31:30 GMT"); // 1234567890
+        let wall = Duration::from_secs(1_300_000_000);
+        let cases: &[(&[(&str, &str)], Option<u64>, Option<u64>)] = &[
+            (&[], None, None),
+            (&[("retry-after", "17")], Some(17), Some(17)),
+            (&[("retry-after", " 0 ")], Some(0), Some(0)),
+            (&[("retry-after", "100000")], Some(300), Some(300)),
+            (&[("retry-after", "1e300")], None, None),
+            (&[("retry-after", "-3")], None, None),
+            (&[("retry-after", "NaN")], None, None),
+            (&[("retry-after", "soon")], None, None),
+            (&[DATE, ("retry-after", "Fri, 13 Feb 2009 23:32:00 GMT")], Some(30), Some(30)),
+            (&[DATE, ("retry-after", "Fri, 13 Feb 2009 23:31:00 GMT")], Some(0), Some(0)),
+            (&[("retry-after", "Sun, 13 Mar 2011 07:07:00 GMT")], Some(20), Some(20)),
+            (&[("x-retry-after", "9")], Some(9), Some(9)),
+            (&[("x-retry-after", "9"), ("retry-after", "soon")], Some(9), Some(9)),
+            (&[("x-ratelimit-reset", "1300000042")], None, Some(42)),
+            (&[DATE, ("x-ratelimit-reset", "1234567900")], None, Some(10)),
+            (&[("x-ratelimit-reset", "1200000000")], None, Some(0)),
+            (&[("x-ratelimit-reset", "12")], None, Some(12)),
+            (&[("ratelimit-reset", "13")], None, Some(13)),
+            (&[("retry-after", "5"), ("ratelimit-reset", "13")], Some(5), Some(5)),
+            (
+                &[("auth0-client-quota-limit", "b=per_hour;q=10;r=0;t=120,b=per_day;q=100;r=9;t=240")],
+                None,
+                Some(120),
+            ),
+            (&[("auth0-client-quota-limit", "b=per_hour;q=10;r=7;t=3540")], None, None),
+        ];
+        for (headers, plain, with_reset) in cases {
+            let map: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect();
+            assert_eq!(retry_after(&map, wall), plain.map(Duration::from_secs), "{headers:?}");
+            assert_eq!(throttled(&map, wall), with_reset.map(Duration::from_secs), "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+
+use super::document::Document;
+use super::pacing;
+use super::quote::{LONGEST_TEXT, Quoter};
+use super::response::Asked;
+use super::transport::{TransportError, TransportErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::origin;
+
+/// What an answer without a token means: whose fault, whether it mends, and when to come again.
+///
+/// It judges by the status first where that says more than the body (5xx, 429, 3xx), else by the OAuth code. A 2xx comes
+/// here only with a code, and counts as a 400.
+pub(super) fn classify(
+    answer: &Response<Bytes>,
+    document: Option<&Document>,
+    asked: &Asked<'_>,
+    quoter: &Quoter<'_>,
+) -> Error {
+    let status = answer.status();
+    let code = oauth_code(answer, document, quoter);
+    let wall = asked.answered.wall;
+    let wait = if status.is_success() { None } else { pacing::retry_after(answer.headers(), wall) };
+    let error = if status.is_server_error() {
+        unavailable("the authorization server failed").with_retry_after(wait)
+    } else if status.is_redirection() {
+        redirection(answer, asked, quoter)
+    } else if status == StatusCode::TOO_MANY_REQUESTS || code.as_deref() == Some("slow_down") {
+        let wait = if status.is_success() { None } else { pacing::throttled(answer.headers(), wall) };
+        Error::new(ErrorKind::Throttled, "the authorization server asks for fewer requests")
+            .with_retry_after(wait)
+    } else {
+        match code.as_deref() {
+            Some("temporarily_unavailable" | "server_error") => {
+                unavailable("the authorization server is unavailable").with_retry_after(wait)
+            }
+            Some("invalid_client") => {
+                Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
+                    .advice("check app id and app secret, and how they are sent (`client_auth`)")
+            }
+            Some(code) => refused(code),
+            None => uncoded(status),
+        }
+    };
+    error.with_oauth(code, document.and_then(|document| description(document, status, quoter)))
+}
+
+/// What the transport met instead of an answer.
+pub(super) fn unanswered(error: TransportError) -> Error {
+    let kind = error.kind();
+    let this = match kind {
+        TransportErrorKind::Connect => unavailable("could not connect to the authorization server"),
+        TransportErrorKind::Timeout => unavailable("the authorization server did not answer in time"),
+        TransportErrorKind::Interrupted => unavailable("the authorization server broke off its answer"),
+        TransportErrorKind::TooLarge => Error::new(
+            ErrorKind::InvalidResponse,
+            "the answer of the authorization server is longer than 1 MiB",
+        )
+        .retryable(true),
+        TransportErrorKind::Other => unavailable("the request to the authorization server could not be sent"),
+    };
+    this.with_source(error)
+}
+
+/// Whether an answer is a refusal: any but a 2xx, and a 2xx with an OAuth error code.
+pub(super) fn is_one(answer: &Response<Bytes>, document: Option<&Document>, quoter: &Quoter<'_>) -> bool {
+    !answer.status().is_success() || oauth_code(answer, document, quoter).is_some()
+}
+
+/// The OAuth error code (RFC 6749 5.2) in the body, or `invalid_client` in a challenge.
+///
+/// Frameworks put the name of the status into `error`; that is not a code.
+fn oauth_code(answer: &Response<Bytes>, document: Option<&Document>, quoter: &Quoter<'_>) -> Option<String> {
+    document
+        .and_then(|document| document.text("error"))
+        .filter(|error| !names(error, answer.status()))
+        .and_then(|error| quoter.code(error))
+        .or_else(|| challenged_code(answer))
+}
+
+fn names(error: &str, status: StatusCode) -> bool {
+    status.canonical_reason().is_some_and(|reason| reason.eq_ignore_ascii_case(error))
+}
+
+/// `error="invalid_client"` in a `WWW-Authenticate` header, be the scheme what it will. Other codes there may come from a
+/// gateway in front, and speak of a token that we did not send.
+fn challenged_code(answer: &Response<Bytes>) -> Option<String> {
+    if answer.status().is_success() {
+        return None;
+    }
+    let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE);
+    let mut parts = challenges
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ' ', '\t']).filter_map(|part| part.split_once('=')));
+    parts
+        .any(|(name, value)| {
+            name.eq_ignore_ascii_case("error") && value.trim_matches('"') == "invalid_client"
+        })
+        .then(|| "invalid_client".to_owned())
+}
+
+/// The server's own words, by the names that servers give them (RFC 6749 5.2, RFC 9457 3.1).
+fn description(document: &Document, status: StatusCode, quoter: &Quoter<'_>) -> Option<String> {
+    ["error_description", "message", "detail", "title"]
+        .iter()
+        .filter_map(|name| document.text(name))
+        .find(|text| !names(text, status))
+        .map(|text| quoter.text(text, LONGEST_TEXT))
+}
+
+fn refused(code: &str) -> Error {
+    let advice = match code {
+        "invalid_scope" | "scope_invalid" => {
+            "check `scope`: the server does not know it or does not grant it"
+        }
+        "invalid_target" => "check `resource` and `audience`: the server does not know them",
+        "unauthorized_client" => {
+            "the client may not use the client-credentials grant: allow it at the server"
+        }
+        "access_denied" => {
+            "the client is not authorized for this audience (at Auth0: authorize it for the API), or the secret is \
+             wrong"
+        }
+        "unsupported_grant_type" | "authorization_type_invalid" => {
+            "the server does not offer the client-credentials grant: enable it, or check `token_url`"
+        }
+        "invalid_request" => {
+            "the server misses or dislikes a parameter: see `audience`, `scope`, `token_param`"
+        }
+        "invalid_grant" => "check app id, app secret and the client's settings at the server",
+        _ => "check the client's settings at the server",
+    };
+    Error::new(ErrorKind::RequestRefused, "the authorization server refused the token request").advice(advice)
+}
+
+/// A 4xx without an OAuth code: as likely from something in between as from the token endpoint.
+fn uncoded(status: StatusCode) -> Error {
+    match status.as_u16() {
+        401 | 403 | 407 => Error::new(
+            ErrorKind::RequestRefused,
+            format!("the token request was refused with {status} and no OAuth error code"),
+        )
+        .retryable(true)
+        .advice("a firewall or proxy may have sent this; or the credential is wrong"),
+        404 | 405 | 410 => {
+            Error::new(ErrorKind::InvalidResponse, format!("no token endpoint answered, but {status}"))
+                .retryable(true)
+                .advice("check `token_url` or `issuer`")
+        }
+        _ => Error::new(
+            ErrorKind::InvalidResponse,
+            format!("the token endpoint answered {status} without an OAuth error code"),
+        )
+        .retryable(true)
+        .advice("check `token_url`, and what the server wants in the request"),
+    }
+}
+
+fn redirection(answer: &Response<Bytes>, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Error {
+    let target = answer
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|location| asked.endpoint.join(location.to_str().ok()?).ok())
+        .map_or_else(String::new, |url| format!(" to {}", quoter.text(&origin::shown(&url), LONGEST_TEXT)));
+    let status = answer.status();
+    let moved = matches!(status.as_u16(), 301 | 308);
+    Error::new(
+        ErrorKind::InvalidResponse,
+        format!("the token endpoint redirects{target} ({status}); the secret does not follow"),
+    )
+    .retryable(!moved)
+    .advice(if moved {
+        "set `token_url` to it"
+    } else {
+        "check `token_url`, and what stands in front of it"
+    })
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::new(ErrorKind::AuthServerUnavailable, message)
+}

@@ -1,0 +1,190 @@
+use std::fmt;
+
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::client_auth::form_encoded;
+use crate::credentials::Credentials;
+use crate::error::{Error, Result};
+use crate::secret::ExposeSecret;
+
+/// What is asked for: all that makes one token differ from another of the same client, hence also a cache key.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct GrantRequest {
+    pub(crate) audience: Option<String>,
+    /// Resource indicators (RFC 8707).
+    pub(crate) resources: Vec<String>,
+    pub(crate) scopes: Vec<String>,
+    /// Extra parameters, in the order given.
+    pub(crate) params: Vec<(String, String)>,
+}
+
+/// The values of extra parameters may be secrets.
+impl fmt::Debug for GrantRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantRequest")
+            .field("audience", &self.audience)
+            .field("resources", &self.resources)
+            .field("scopes", &self.scopes)
+            .field("params", &self.params.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl GrantRequest {
+    /// The same with its scopes one by one and each once, or what is wrong with it.
+    pub(crate) fn checked(mut self) -> Result<Self> {
+        let mut scopes: Vec<String> = Vec::new();
+        for scope in self.scopes.iter().flat_map(|scopes| scopes.split_ascii_whitespace()) {
+            if !scope.bytes().all(is_nqchar) {
+                return Err(Error::configuration(format!(
+                    "`scope` {scope:?} has a character that none may have"
+                ))
+                .advice("printable ASCII without quotes and backslashes (RFC 6749 3.3)"));
+            }
+            if !scopes.iter().any(|known| known == scope) {
+                scopes.push(scope.to_owned());
+            }
+        }
+        self.scopes = scopes;
+        if self.audience.as_deref() == Some("") {
+            return Err(Error::configuration("`audience` is empty"));
+        }
+        for resource in &self.resources {
+            let problem = match Url::parse(resource) {
+                Ok(url) if url.fragment().is_none() => continue,
+                Ok(_) => "has a fragment",
+                Err(_) => "is not an absolute URI",
+            };
+            return Err(Error::configuration(format!("`resource` {resource:?} {problem} (RFC 8707 2)")));
+        }
+        for (name, _) in &self.params {
+            let instead = match name.as_str() {
+                "" => "it has no name",
+                "grant_type" => "the grant is always client_credentials",
+                "client_id" | "client_secret" => "they are the builder's app id and app secret",
+                "scope" => "use the builder's `scope`",
+                "audience" => "use the builder's `audience`",
+                "resource" => "use the builder's `resource`",
+                _ => continue,
+            };
+            return Err(Error::configuration(format!("`token_param` cannot set {name:?}")).advice(instead));
+        }
+        Ok(self)
+    }
+
+    /// The scopes as one string (RFC 6749 3.3); `None` where none is asked for.
+    pub(crate) fn scope(&self) -> Option<String> {
+        (!self.scopes.is_empty()).then(|| self.scopes.join(" "))
+    }
+
+    /// The body of the token request (RFC 6749 4.4.2); `credentials` where they go into the body.
+    pub(super) fn form_body(&self, credentials: Option<&Credentials>) -> Zeroizing<String> {
+        let scope = self.scopes.join(" ");
+        let mut fields = vec![("grant_type", "client_credentials")];
+        if !scope.is_empty() {
+            fields.push(("scope", &scope));
+        }
+        fields.extend(self.audience.as_deref().map(|audience| ("audience", audience)));
+        fields.extend(self.resources.iter().map(|resource| ("resource", resource.as_str())));
+        fields.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        if let Some(credentials) = credentials {
+            fields.push(("client_id", &credentials.app_id));
+            fields.push(("client_secret", credentials.app_secret.expose_secret()));
+        }
+        // Enough for the worst case, since a buffer that grows leaves unwiped copies behind.
+        let capacity = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+        let mut body = Zeroizing::new(String::with_capacity(capacity));
+        for (name, value) in fields {
+            if !body.is_empty() {
+                body.push('&');
+            }
+            body.extend(form_encoded(name));
+            body.push('=');
+            body.extend(form_encoded(value));
+        }
+        body
+    }
+}
+
+/// `NQCHAR = %x21 / %x23-5B / %x5D-7E` (RFC 6749 appendix A).
+fn is_nqchar(byte: u8) -> bool {
+    matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn request(scopes: &[&str], resources: &[&str], params: &[(&str, &str)]) -> GrantRequest {
+        GrantRequest {
+            audience: None,
+            resources: resources.iter().map(|r| (*r).into()).collect(),
+            scopes: scopes.iter().map(|s| (*s).into()).collect(),
+            params: params.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect(),
+        }
+    }
+
+    #[test]
+    fn the_body_has_all_of_it_in_order() {
+        let mut request =
+            request(&["read write", "read"], &["https://a.example/x?y=1", "urn:b"], &[("o r", "1+1")]);
+        request.audience = Some("https://api".into());
+        let credentials = Credentials { app_id: "a&b".into(), app_secret: "s=t".into(), generation: 0 };
+        let request = request.checked().unwrap();
+        assert_eq!(
+            *request.form_body(Some(&credentials)),
+            "grant_type=client_credentials&scope=read%20write&audience=https%3A%2F%2Fapi\
+             &resource=https%3A%2F%2Fa.example%2Fx%3Fy%3D1&resource=urn%3Ab&o%20r=1%2B1&client_id=a%26b&client_secret=s%3Dt"
+        );
+        assert!(!format!("{request:?}").contains("1+1"), "{request:?}");
+        assert_eq!(*GrantRequest::default().form_body(None), "grant_type=client_credentials");
+    }
+
+    #[test]
+    fn what_could_not_be_meant_is_refused_when_built() {
+        for (bad, said) in [
+            (request(&["a\"b"], &[], &[]), "scope"),
+            (request(&["a\\b"], &[], &[]), "scope"),
+            (request(&["é"], &[], &[]), "scope"),
+            (request(&[], &["/relative"], &[]), "absolute"),
+            (request(&[], &["https://a.example/#f"], &[]), "fragment"),
+            (request(&[], &[], &[("grant_type", "password")]), "client_credentials"),
+            (request(&[], &[], &[("client_id", "x")]), "app id"),
+            (request(&[], &[], &[("client_secret", "x")]), "app secret"),
+            (request(&[], &[], &[("scope", "x")]), "`scope`"),
+            (request(&[], &[], &[("audience", "x")]), "`audience`"),
+            (request(&[], &[], &[("resource", "x")]), "`resource`"),
+            (request(&[], &[], &[("", "x")]), "no name"),
+            (GrantRequest { audience: Some(String::new()), ..GrantRequest::default() }, "empty"),
+        ] {
+            let error = bad.checked().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_field_survives_the_form(
+            audience in proptest::option::of(".+"),
+            params in proptest::collection::vec(("x.*", any::<String>()), 0..4),
+            id in any::<String>(),
+            secret in any::<String>(),
+        ) {
+            let request = GrantRequest { audience: audience.clone(), params: params.clone(), ..GrantRequest::default() };
+            let credentials =
+                Credentials { app_id: id.clone(), app_secret: secret.clone().into(), generation: 0 };
+            let body = request.checked().unwrap().form_body(Some(&credentials));
+            let mut expected = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
+            expected.extend(audience.map(|audience| ("audience".into(), audience)));
+            expected.extend(params);
+            expected.extend([("client_id".into(), id), ("client_secret".into(), secret)]);
+            let parsed: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+            prop_assert_eq!(parsed, expected);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use url::Url;
+
+use super::document::Document;
+use super::quote::Quoter;
+use super::refusal;
+use crate::clock::Moment;
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Result};
+use crate::origin;
+use crate::secret::BearerText;
+
+/// The lifetime of a token whose server does not say it.
+pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The longest lifetime that is believed: a year.
+pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+
+/// A token, and what the server says of it (RFC 6749 5.1).
+#[derive(Debug, Clone)]
+pub(crate) struct TokenResponse {
+    pub(crate) text: BearerText,
+    /// When the request was sent, from which the lifetime counts.
+    pub(crate) sent: Moment,
+    pub(crate) round_trip: Duration,
+    pub(crate) lifetime: Duration,
+    /// After how long the server would have it renewed, where it says so.
+    pub(crate) refresh_in: Option<Duration>,
+    /// What was granted, as the server says it; `None` where that is what was asked for.
+    pub(crate) scope: Option<String>,
+    /// What was asked for but not granted.
+    pub(crate) missing_scopes: Vec<String>,
+}
+
+/// The request that an answer belongs to.
+pub(super) struct Asked<'a> {
+    pub(super) endpoint: &'a Url,
+    pub(super) scopes: &'a [String],
+    pub(super) credentials: &'a Credentials,
+    pub(super) sent: Moment,
+    pub(super) answered: Moment,
+}
+
+/// The token in an answer, or what kind of error the answer is.
+pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<TokenResponse> {
+    let (document, not_one) = match Document::parse(answer.body()) {
+        Ok(document) => (Some(document), String::new()),
+        Err(what) => (None, what),
+    };
+    let document = document.as_ref();
+    let token = document.and_then(|document| document.text("access_token"));
+    let quoter = Quoter { credentials: asked.credentials, token };
+    let outcome = match document {
+        _ if refusal::is_one(answer, document, &quoter) => {
+            Err(refusal::classify(answer, document, asked, &quoter))
+        }
+        Some(found) => accept(found, asked, &quoter),
+        None => Err(invalid(format!("the answer of the token endpoint {not_one}")).retryable(true)),
+    };
+    outcome.map_err(|error| {
+        error.with_server(origin::shown(asked.endpoint)).with_status(answer.status().as_u16())
+    })
+}
+
+fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result<TokenResponse> {
+    let Some(token) = document.text("access_token") else {
+        return Err(invalid("the answer of the token endpoint has no access_token").retryable(true));
+    };
+    if let Some(kind) = document.text("token_type").filter(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+        let kind = quoter.text(kind, 64);
+        return Err(invalid(format!("the token is of the type {kind:?}, and only Bearer can be used")));
+    }
+    let Some(text) = BearerText::new(token) else {
+        return Err(invalid("the token has characters that no Bearer token may have (RFC 6750 2.1)"));
+    };
+    let lifetime = match document.number("expires_in") {
+        None => DEFAULT_LIFETIME,
+        Some(seconds) => duration(seconds).ok_or_else(|| {
+            invalid("the token had expired on arrival (expires_in is not above 0)").retryable(true)
+        })?,
+    };
+    let scope = document.any_text("scope").map(str::to_owned);
+    let missing_scopes = match &scope {
+        Some(granted) => {
+            let is_missing = |asked: &&String| !granted.split_ascii_whitespace().any(|scope| scope == *asked);
+            asked.scopes.iter().filter(is_missing).cloned().collect()
+        }
+        None => Vec::new(),
+    };
+    Ok(TokenResponse {
+        text,
+        sent: asked.sent,
+        round_trip: asked.answered.since(&asked.sent),
+        lifetime,
+        refresh_in: document.number("refresh_in").and_then(duration),
+        scope,
+        missing_scopes,
+    })
+}
+
+/// Up to a year; `None` for what is not above zero.
+fn duration(seconds: f64) -> Option<Duration> {
+    let longest = LONGEST_LIFETIME.as_secs_f64();
+    // `f64::min` would take the other side of a NaN.
+    let seconds = if seconds > longest { longest } else { seconds };
+    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero())
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidResponse, message)
+}
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use reqwest::{ClientBuilder, redirect, retry};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+
+/// The longest body that is read, decompressed: 1 MiB. A token response has a few KiB.
+const MAX_BODY: usize = 1 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How requests reach the authorization server: the seam below the parsing of what it answers, by which tests
+/// replace the network.
+///
+/// An implementation sends the request once, follows no redirects and repeats nothing. It need not limit the
+/// time: the caller drops the future when the attempt has lasted long enough.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request and reads the whole answer.
+    ///
+    /// # Errors
+    ///
+    /// A [`TransportError`] where no whole answer came. An answer with an error status is no error here.
+    fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>>;
+}
+
+/// Why no whole answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TransportErrorKind {
+    /// No connection: name resolution, refused, TLS.
+    Connect,
+    /// A time limit of the transport's own ran out.
+    Timeout,
+    /// The connection was closed or reset before the answer was complete.
+    Interrupted,
+    /// The body is longer than 1 MiB, after decompression.
+    TooLarge,
+    /// Anything else.
+    Other,
+}
+
+/// Why no whole answer came, and what the HTTP stack says about it. It holds no URL.
+pub struct TransportError {
+    kind: TransportErrorKind,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl TransportError {
+    /// An error of this kind.
+    pub fn new(kind: TransportErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// The same with its cause, which must hold neither secrets nor tokens.
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Of what kind it is.
+    pub fn kind(&self) -> TransportErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            TransportErrorKind::Connect => "could not connect",
+            TransportErrorKind::Timeout => "timed out",
+            TransportErrorKind::Interrupted => "the connection broke off before the answer was complete",
+            TransportErrorKind::TooLarge => "the answer is longer than 1 MiB",
+            TransportErrorKind::Other => "the request could not be sent",
+        })
+    }
+}
+
+impl fmt::Debug for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportError").field("kind", &self.kind).field("source", &self.source).finish()
+    }
+}
+
+impl std::error::Error for TransportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<reqwest::Error> for TransportError {
+    fn from(error: reqwest::Error) -> Self {
+        let kind = if error.is_connect() {
+            TransportErrorKind::Connect
+        } else if error.is_timeout() {
+            TransportErrorKind::Timeout
+        } else if error.is_request() || error.is_body() || error.is_decode() {
+            // reqwest calls a body that broke off a "decode" error; it says nothing about the JSON.
+            TransportErrorKind::Interrupted
+        } else {
+            TransportErrorKind::Other
+        };
+        Self::new(kind).with_source(error.without_url())
+    }
+}
+
+/// The real transport, over reqwest.
+///
+/// It follows no redirects, since a 307 would send the secret on to another host, and keeps no idle connection,
+/// since a pooled one may be found closed just when the token is needed.
+#[derive(Debug)]
+pub(crate) struct HttpTransport(reqwest::Client);
+
+impl HttpTransport {
+    /// A transport with the network settings of `builder` (proxies, certificates, resolver).
+    pub(crate) fn new(builder: ClientBuilder) -> Result<Self> {
+        builder
+            .user_agent(concat!("evertoken/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .pool_max_idle_per_host(0)
+            .http1_only()
+            .gzip(true)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map(Self)
+            .map_err(|error| {
+                Error::configuration("the HTTP client for token requests could not be built")
+                    .with_source(error.without_url())
+            })
+    }
+
+    /// The default one, which the whole process shares for as long as anybody holds it.
+    pub(crate) fn shared() -> Result<Arc<dyn Transport>> {
+        static SHARED: Mutex<Weak<HttpTransport>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(transport) = shared.upgrade() {
+            return Ok(transport);
+        }
+        let transport = Arc::new(Self::new(ClientBuilder::new())?);
+        *shared = Arc::downgrade(&transport);
+        Ok(transport)
+    }
+
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        let mut request = reqwest::Request::try_from(request)?;
+        if request.body().and_then(reqwest::Body::as_bytes).is_some_and(<[u8]>::is_empty) {
+            *request.body_mut() = None;
+        }
+        let mut answer = self.0.execute(request).await?;
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = answer.chunk().await? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(TransportError::new(TransportErrorKind::TooLarge));
+            }
+            append(&mut body, &chunk);
+        }
+        let mut response = Response::new(Bytes::from_owner(body));
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+/// Grows by hand: a `Vec` that reallocates leaves what it held in freed memory, unwiped.
+fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    let needed = body.len() + chunk.len();
+    if needed > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(body.capacity() * 2)));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(chunk);
+}
+
+impl Transport for HttpTransport {
+    fn send(
+        &self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+use std::fmt;
+
+use async_trait::async_trait;
+use http::Extensions;
+use http::header::AUTHORIZATION;
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error as ChainError, Middleware, Next};
+
+use super::require_origins;
+use crate::error::Result;
+use crate::source::TokenSource;
+use crate::source::calls_for_renewal;
+
+/// A middleware for `reqwest-middleware` that gives each request a valid token, and sends it once more with a newer
+/// one if the API answers 401 (RFC 6750 3) and the body is not a stream.
+///
+/// Put it after a retry middleware, so that each attempt has the token of its time. A request that has an
+/// `Authorization` header keeps it. One to an origin that the source does not trust fails with
+/// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) before anything is sent. Give the reqwest client below the
+/// [`redirect_policy`](crate::redirect_policy), or one that follows no redirects.
+///
+/// ```no_run
+/// # fn run(source: evertoken::TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+/// use evertoken::{TokenMiddleware, redirect_policy, reqwest};
+/// let http = reqwest::Client::builder().redirect(redirect_policy()).build()?;
+/// let api = reqwest_middleware::ClientBuilder::new(http).with(TokenMiddleware::new(source)?).build();
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TokenMiddleware(TokenSource);
+
+impl TokenMiddleware {
+    /// A middleware that takes its tokens from `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the source has neither `base_url` nor
+    /// `trusted_origin`.
+    pub fn new(source: TokenSource) -> Result<Self> {
+        require_origins(&source)?;
+        Ok(Self(source))
+    }
+}
+
+#[async_trait]
+impl Middleware for TokenMiddleware {
+    async fn handle(
+        &self,
+        mut request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<Response> {
+        let Self(source) = self;
+        source.origins().check(request.url()).map_err(ChainError::middleware)?;
+        if request.headers().contains_key(AUTHORIZATION) {
+            return next.run(request, extensions).await;
+        }
+        let token = source.token().await.map_err(ChainError::middleware)?;
+        let replay = request.try_clone();
+        request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
+        let response = next.clone().run(request, extensions).await?;
+        // A redirect may have led to where no token went; a 401 from there says nothing about it.
+        if !calls_for_renewal(response.status(), response.headers())
+            || source.origins().check(response.url()).is_err()
+        {
+            return Ok(response);
+        }
+        let Some(mut request) = replay else {
+            source.invalidate(&token);
+            return Ok(response);
+        };
+        let Some(newer) = source.recover(&token, None).await else {
+            return Ok(response);
+        };
+        drop(response);
+        request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
+        next.run(request, extensions).await
+    }
+}
+
+impl fmt::Debug for TokenMiddleware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenMiddleware").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::{Request, Response, Uri};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::require_origins;
+use crate::error::Result;
+use crate::source::TokenSource;
+use crate::source::calls_for_renewal;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A tower layer that gives each request a valid token, and sends it once more with a newer one if the API answers
+/// 401 (RFC 6750 3).
+///
+/// It wraps HTTP clients: services of `http::Request<B>` whose URI is absolute. A request that has an `Authorization`
+/// header keeps it. One to an origin that the source does not trust fails with
+/// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) before anything is sent. Put it below a layer that follows
+/// redirects, so that it sees each step's origin, and below one that retries.
+///
+/// To be sent twice, a request is cloned, so its body must be [`Clone`], as `Full<Bytes>` and `String` are. Where it is
+/// not, as with streams, use [`without_replay`](Self::without_replay).
+///
+/// ```no_run
+/// # fn run<S>(source: evertoken::TokenSource, http: S) -> Result<(), Box<dyn std::error::Error>> {
+/// let api = tower::ServiceBuilder::new().layer(evertoken::TokenLayer::new(source)?).service(http);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TokenLayer<const REPLAY: bool = true>(TokenSource);
+
+/// The service that [`TokenLayer`] makes.
+///
+/// Its errors are boxed: those of the service within, and [`Error`](crate::Error) where there is no token or the
+/// origin is not trusted.
+#[derive(Clone)]
+pub struct TokenService<S, const REPLAY: bool = true> {
+    source: TokenSource,
+    inner: S,
+}
+
+impl TokenLayer {
+    /// A layer that takes its tokens from `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the source has neither `base_url` nor
+    /// `trusted_origin`.
+    pub fn new(source: TokenSource) -> Result<Self> {
+        require_origins(&source)?;
+        Ok(Self(source))
+    }
+
+    /// The same for bodies that cannot be cloned: a 401 is handed on, and the next request has the newer token.
+    pub fn without_replay(self) -> TokenLayer<false> {
+        TokenLayer(self.0)
+    }
+}
+
+impl<S, const REPLAY: bool> Layer<S> for TokenLayer<REPLAY> {
+    type Service = TokenService<S, REPLAY>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TokenService { source: self.0.clone(), inner }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for TokenService<S, true>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Clone + Send + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let replay = Some(request.clone());
+        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, replay))
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for TokenService<S, false>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, None))
+    }
+}
+
+/// The very service that was polled ready goes into the call; its clone may not be ready.
+fn take_ready<S: Clone>(inner: &mut S) -> S {
+    let clone = inner.clone();
+    mem::replace(inner, clone)
+}
+
+async fn call<S, B, R>(
+    source: TokenSource,
+    mut inner: S,
+    mut request: Request<B>,
+    replay: Option<Request<B>>,
+) -> Result<Response<R>, BoxError>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    check_origin(&source, request.uri())?;
+    if request.headers().contains_key(AUTHORIZATION) {
+        return inner.call(request).await.map_err(Into::into);
+    }
+    let token = source.token().await?;
+    request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
+    let response = inner.call(request).await.map_err(Into::into)?;
+    if !calls_for_renewal(response.status(), response.headers()) {
+        return Ok(response);
+    }
+    let Some(mut request) = replay else {
+        source.invalidate(&token);
+        return Ok(response);
+    };
+    let Some(newer) = source.recover(&token, None).await else {
+        return Ok(response);
+    };
+    // A service that allows so many requests at a time may count one until its answer is dropped.
+    drop(response);
+    request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
+    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+    inner.call(request).await.map_err(Into::into)
+}
+
+fn check_origin(source: &TokenSource, uri: &Uri) -> Result<()> {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let port = uri.port_u16().or(match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    });
+    source.origins().check_parts(scheme, uri.host().unwrap_or_default(), port)
+}
+
+impl<const REPLAY: bool> fmt::Debug for TokenLayer<REPLAY> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S: fmt::Debug, const REPLAY: bool> fmt::Debug for TokenService<S, REPLAY> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenService").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}

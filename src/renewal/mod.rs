@@ -1,0 +1,21 @@
+//! How the token stays fresh: a schedule, a backoff, a slot, and the one task that renews.
+
+mod backoff;
+mod events;
+mod plan;
+mod policy;
+mod refresher;
+mod schedule;
+mod slot;
+mod status;
+mod task;
+mod telemetry;
+mod token;
+
+pub use events::{Event, Events};
+pub use policy::RenewalPolicy;
+pub(crate) use refresher::{GRACE, Invalidation, Refresher};
+pub(crate) use slot::Look;
+pub use status::{State, Status};
+pub(crate) use telemetry::waited;
+pub use token::AccessToken;

@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// How a token is kept fresh. The defaults are right for nearly everyone.
+///
+/// ```
+/// use std::time::Duration;
+/// let policy = evertoken::RenewalPolicy::default()
+///     .renew_at(0.8)
+///     .request_timeout(Duration::from_secs(5));
+/// # let _ = policy;
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenewalPolicy {
+    pub(crate) renew_at: f64,
+    pub(crate) jitter: f64,
+    pub(crate) leeway: Option<Duration>,
+    pub(crate) backoff_base: Duration,
+    pub(crate) backoff_cap: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) idle_lifetimes: Option<u32>,
+}
+
+impl Default for RenewalPolicy {
+    fn default() -> Self {
+        Self {
+            renew_at: 0.9,
+            jitter: 0.2,
+            leeway: None,
+            backoff_base: Duration::from_millis(500),
+            backoff_cap: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(10),
+            idle_lifetimes: None,
+        }
+    }
+}
+
+impl RenewalPolicy {
+    /// The fraction of a token's life after which it is renewed at the latest; 0.9 by default. Lower means more
+    /// room for an outage of the authorization server, and more tokens to pay for.
+    pub fn renew_at(mut self, fraction: f64) -> Self {
+        self.renew_at = fraction;
+        self
+    }
+
+    /// By how much of the life the renewal may come earlier, drawn once per token; 0.2 by default, so that a fleet
+    /// started together spreads out.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.jitter = fraction;
+        self
+    }
+
+    /// How long before its expiry a token is no longer handed out. By default 5 % of the life, for lives of 10 s
+    /// and more between 1.01 s and 30 s, for shorter ones at least 20 ms. Never more than half of the life.
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = Some(leeway);
+        self
+    }
+
+    /// The first step of the exponential backoff, 0.5 s by default; the pause is drawn between zero and the step
+    /// (full jitter), and is never shorter than the floor of min(1 s, a quarter of the life) between two attempts.
+    pub fn backoff_base(mut self, base: Duration) -> Self {
+        self.backoff_base = base;
+        self
+    }
+
+    /// The last step of the backoff while no token is held, 30 s by default. While one is held it is ten times
+    /// that, and at most a quarter of what is left of the token's life.
+    pub fn backoff_cap(mut self, cap: Duration) -> Self {
+        self.backoff_cap = cap;
+        self
+    }
+
+    /// How long one attempt may take, 10 s by default. While a token is held it is at most half of what is left of
+    /// its life, but not less than 1 s.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by
+    /// default: the token is kept for as long as the client lives.
+    pub fn stop_after_unused(mut self, lifetimes: u32) -> Self {
+        self.idle_lifetimes = Some(lifetimes.max(1));
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let problem = if !(self.renew_at > 0.0 && self.renew_at <= 1.0) {
+            "renew_at must lie above 0 and be at most 1"
+        } else if !(self.jitter >= 0.0 && self.jitter < self.renew_at) {
+            "jitter must lie between 0 and renew_at"
+        } else if self.backoff_base.is_zero() || self.backoff_cap < self.backoff_base {
+            "backoff_base must be above zero and at most backoff_cap"
+        } else if self.request_timeout.is_zero() {
+            "request_timeout must be above zero"
+        } else {
+            return Ok(());
+        };
+        Err(Error::configuration(format!("the renewal policy cannot work: {problem}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_work_is_let_through() {
+        let policy = RenewalPolicy::default;
+        assert!(policy().validate().is_ok());
+        for bad in [
+            policy().renew_at(0.0),
+            policy().renew_at(1.1),
+            policy().renew_at(f64::NAN),
+            policy().jitter(0.9),
+            policy().jitter(-0.1),
+            policy().backoff_base(Duration::ZERO),
+            policy().backoff_cap(Duration::from_millis(1)),
+            policy().request_timeout(Duration::ZERO),
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+use std::time::Duration;
+
+use super::policy::RenewalPolicy;
+use crate::clock::COARSE_LAG;
+
+/// When a token is renewed and until when it is handed out, counted from when it was asked for. A pure function of
+/// what is known of the token, so that every schedule can be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// Renew-at.
+    pub(crate) renew_after: Duration,
+    /// Serve-until.
+    pub(crate) serve_for: Duration,
+    /// From here on a read looks whether the refresher is alive: renew-at plus a tenth of the life.
+    pub(crate) fresh_for: Duration,
+    /// The least time between the beginnings of two attempts.
+    pub(crate) floor: Duration,
+}
+
+const FLOOR: Duration = Duration::from_secs(1);
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+const LEAST_LEEWAY: Duration = Duration::from_millis(20);
+const MOST_LEEWAY: Duration = Duration::from_secs(30);
+
+impl Schedule {
+    /// `draw` lies between 0 and 1 and is drawn once per token. `None` where so short a life leaves nothing.
+    pub(crate) fn new(
+        policy: &RenewalPolicy,
+        life: Duration,
+        round_trip: Duration,
+        refresh_in: Option<Duration>,
+        draw: f64,
+    ) -> Option<Self> {
+        let serve_for = life.saturating_sub(leeway(policy, life));
+        if serve_for.is_zero() {
+            return None;
+        }
+        let floor = floor(life);
+        let jitter = life.mul_f64(policy.jitter * draw.clamp(0.0, 1.0));
+        let latest = life.mul_f64(policy.renew_at);
+        let planned = match refresh_in.filter(|after| !after.is_zero() && *after < life) {
+            Some(after) => (after + jitter).min(latest),
+            None => latest.saturating_sub(jitter),
+        };
+        let renew_after =
+            planned.min(serve_for.saturating_sub(round_trip.saturating_mul(2))).max(floor).min(serve_for);
+        let fresh_for = (renew_after + life / 10).min(serve_for);
+        Some(Self { renew_after, serve_for, fresh_for, floor })
+    }
+}
+
+/// The least time between the beginnings of two attempts, for tokens of this life.
+pub(crate) fn floor(life: Duration) -> Duration {
+    FLOOR.min(life / 4)
+}
+
+fn leeway(policy: &RenewalPolicy, life: Duration) -> Duration {
+    match policy.leeway {
+        Some(leeway) => leeway.max(LEAST_LEEWAY).min(life / 2),
+        None if life < SHORT_LIFE => (life / 20).max(LEAST_LEEWAY),
+        None => (life / 20).clamp(FLOOR + COARSE_LAG, MOST_LEEWAY),
+    }
+}
+
+/// How long one attempt may take, by what is left of the held token's life.
+pub(crate) fn attempt_timeout(policy: &RenewalPolicy, remaining: Option<Duration>) -> Duration {
+    match remaining {
+        Some(remaining) => policy.request_timeout.min((remaining / 2).max(Duration::from_secs(1))),
+        None => policy.request_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn schedule(life: Duration, draw: f64) -> Schedule {
+        Schedule::new(&RenewalPolicy::default(), life, Duration::ZERO, None, draw).unwrap()
+    }
+
+    #[test]
+    fn the_documented_numbers() {
+        let hour = schedule(s(3600), 0.0);
+        assert_eq!((hour.renew_after, hour.serve_for, hour.floor), (s(3240), s(3570), s(1)));
+        assert_eq!(schedule(s(3600), 1.0).renew_after, s(2520));
+        assert_eq!(schedule(s(10), 0.0).serve_for, Duration::from_millis(8990));
+        assert_eq!(schedule(s(1), 0.0).serve_for, Duration::from_millis(950));
+        assert_eq!(schedule(s(1), 0.0).floor, Duration::from_millis(250));
+        assert_eq!(schedule(Duration::from_millis(100), 0.0).serve_for, Duration::from_millis(80));
+        assert!(
+            Schedule::new(&RenewalPolicy::default(), Duration::from_millis(20), s(0), None, 0.0).is_none()
+        );
+    }
+
+    #[test]
+    fn two_round_trips_fit_before_the_end() {
+        let slow =
+            Schedule::new(&RenewalPolicy::default(), s(3), Duration::from_millis(400), None, 0.0).unwrap();
+        assert_eq!(slow.renew_after, slow.serve_for - Duration::from_millis(800));
+    }
+
+    #[test]
+    fn refresh_in_is_honoured() {
+        let at = |draw| {
+            Schedule::new(&RenewalPolicy::default(), s(3600), s(0), Some(s(1800)), draw).unwrap().renew_after
+        };
+        assert_eq!(at(0.0), s(1800));
+        assert_eq!(at(1.0), s(2520));
+    }
+
+    #[test]
+    fn attempts_end_before_the_token_does() {
+        let policy = RenewalPolicy::default();
+        assert_eq!(attempt_timeout(&policy, None), s(10));
+        assert_eq!(attempt_timeout(&policy, Some(s(100))), s(10));
+        assert_eq!(attempt_timeout(&policy, Some(s(6))), s(3));
+        assert_eq!(attempt_timeout(&policy, Some(Duration::ZERO)), s(1));
+    }
+
+    proptest! {
+        #[test]
+        fn order_holds_for_every_life(
+            life_ms in 50u64..31_536_000_000,
+            trip_ms in 0u64..60_000,
+            refresh in proptest::option::of(0u64..31_536_000),
+            draw in 0.0f64..=1.0,
+            leeway in proptest::option::of(0u64..100),
+        ) {
+            let mut policy = RenewalPolicy::default();
+            if let Some(leeway) = leeway {
+                policy = policy.leeway(s(leeway));
+            }
+            let life = Duration::from_millis(life_ms);
+            let plan = Schedule::new(&policy, life, Duration::from_millis(trip_ms), refresh.map(s), draw).unwrap();
+            prop_assert!(plan.renew_after <= plan.fresh_for);
+            prop_assert!(plan.fresh_for <= plan.serve_for);
+            prop_assert!(plan.serve_for + COARSE_LAG < life);
+            prop_assert!(plan.renew_after >= plan.floor.min(plan.serve_for));
+            prop_assert!(plan.floor <= s(1));
+        }
+
+        #[test]
+        fn more_draw_is_never_later(life in 1u64..31_536_000, a in 0.0f64..=1.0, b in 0.0f64..=1.0) {
+            let (low, high) = if a < b { (a, b) } else { (b, a) };
+            prop_assert!(schedule(s(life), high).renew_after <= schedule(s(life), low).renew_after);
+        }
+    }
+}

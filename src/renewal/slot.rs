@@ -1,0 +1,273 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use super::schedule::Schedule;
+use super::token::AccessToken;
+use crate::clock::{Clock, Moment};
+
+/// A token and until when it may be handed out. What changes is replaced whole, so that a read is one load.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) token: AccessToken,
+    pub(crate) schedule: Schedule,
+    /// When it was asked for: all of `schedule` counts from here.
+    pub(crate) anchor: Moment,
+    /// The generation of the credential that it was got with.
+    pub(crate) generation: u64,
+    /// It was got because its predecessor had been refused.
+    pub(crate) after_refusal: bool,
+    /// Refused by the API, and its renewal runs: not handed out, not given up.
+    pub(crate) withheld: bool,
+    /// Up to here, by both clocks, a read asks nothing further.
+    fresh_until: (Duration, Duration),
+    used: AtomicBool,
+    nudged: AtomicBool,
+}
+
+impl Held {
+    pub(crate) fn new(
+        token: AccessToken,
+        schedule: Schedule,
+        anchor: Moment,
+        generation: u64,
+        after_refusal: bool,
+    ) -> Self {
+        Self {
+            token,
+            schedule,
+            anchor,
+            generation,
+            after_refusal,
+            withheld: false,
+            fresh_until: (anchor.monotonic + schedule.fresh_for, anchor.wall + schedule.fresh_for),
+            used: AtomicBool::new(false),
+            nudged: AtomicBool::new(false),
+        }
+    }
+
+    /// The same token, withheld or handed out again.
+    pub(crate) fn withholding(&self, withheld: bool) -> Self {
+        let mut this = self.anchored(self.anchor);
+        this.withheld = withheld;
+        if withheld {
+            this.fresh_until = (Duration::ZERO, Duration::ZERO);
+        }
+        this
+    }
+
+    fn anchored(&self, anchor: Moment) -> Self {
+        let mut this =
+            Self::new(self.token.clone(), self.schedule, anchor, self.generation, self.after_refusal);
+        this.used = AtomicBool::new(self.was_used());
+        this.nudged = AtomicBool::new(self.nudged.load(Ordering::Relaxed));
+        this
+    }
+
+    /// The same token, where the boot clock shows that the wall clock was set: its wall deadline moves along. `None`
+    /// where there is nothing to mend, or no clock to tell a setting from a suspend.
+    pub(crate) fn reanchored(&self, now: &Moment) -> Option<Self> {
+        let (boot, then) = (now.boot?, self.anchor.boot?);
+        let wall = now.wall.saturating_sub(boot.saturating_sub(then));
+        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld {
+            return None;
+        }
+        // The monotonic mark stays: it stops in a suspend, the wall now tells the truth.
+        Some(self.anchored(Moment { wall, ..self.anchor }))
+    }
+
+    /// How much longer the token may be handed out, by the clock that says least.
+    pub(crate) fn remaining(&self, now: &Moment) -> Duration {
+        self.schedule.serve_for.saturating_sub(now.since(&self.anchor))
+    }
+
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn mark_used(&self) {
+        if !self.was_used() {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A wall clock that is steered by NTP drifts by less than this from the boot clock within one slice of sleep.
+const REANCHOR: Duration = Duration::from_millis(20);
+
+/// What the second look at the slot found.
+#[derive(Debug)]
+pub(crate) enum Look {
+    Token(AccessToken),
+    /// A token, and for the first reader to see it the duty to look after the refresher.
+    Overdue(AccessToken, bool),
+    Withheld(AccessToken),
+    Nothing,
+}
+
+/// The one place where the token is.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(ArcSwapOption<Held>);
+
+impl Slot {
+    /// The read path (rule: no lock, no allocation, no await): one load, one look at two coarse clocks.
+    #[inline]
+    pub(crate) fn read<R>(&self, clock: &Clock, with: impl FnOnce(&AccessToken) -> R) -> Option<R> {
+        let guard = self.0.load();
+        let held = guard.as_deref()?;
+        let (monotonic, wall) = clock.coarse();
+        if monotonic < held.fresh_until.0 && wall < held.fresh_until.1 {
+            held.mark_used();
+            return Some(with(&held.token));
+        }
+        None
+    }
+
+    /// The second look, by the exact clocks.
+    #[cold]
+    pub(crate) fn look(&self, clock: &Clock) -> Look {
+        let Some(held) = self.0.load_full() else { return Look::Nothing };
+        let now = clock.now();
+        if held.remaining(&now).is_zero() {
+            return Look::Nothing;
+        }
+        held.mark_used();
+        if held.withheld {
+            return Look::Withheld(held.token.clone());
+        }
+        if let Some(mended) = held.reanchored(&now) {
+            // Lost to a newer token where the slot has moved on meanwhile, as it should be.
+            self.0.compare_and_swap(&held, Some(std::sync::Arc::new(mended)));
+        }
+        if now.since(&held.anchor) < held.schedule.fresh_for {
+            return Look::Token(held.token.clone());
+        }
+        Look::Overdue(held.token.clone(), !held.nudged.swap(true, Ordering::Relaxed))
+    }
+
+    /// What is held, live or not. For the refresher, which decides under its lock.
+    pub(crate) fn held(&self) -> Option<std::sync::Arc<Held>> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn store(&self, held: Option<Held>) {
+        self.0.store(held.map(std::sync::Arc::new));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::renewal::policy::RenewalPolicy;
+    use crate::secret::BearerText;
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    struct Hands(Mutex<Moment>);
+
+    impl crate::clock::TimeSource for Hands {
+        fn coarse(&self) -> (Duration, Duration) {
+            let now = self.now();
+            (now.monotonic, now.wall)
+        }
+        fn now(&self) -> Moment {
+            *self.0.lock().unwrap()
+        }
+        fn sleep(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A slot with a token of 1000 s (renew-at 900, serve-until 970) asked for at (100, 5000, 100).
+    fn slot(boot: bool) -> (Arc<Hands>, Clock, Slot) {
+        let start = Moment::new(s(100), s(5_000), boot.then_some(s(100)));
+        let hands = Arc::new(Hands(Mutex::new(start)));
+        let schedule = Schedule::new(&RenewalPolicy::default(), s(1_000), s(0), None, 0.0).unwrap();
+        let token =
+            AccessToken::new(BearerText::new("t").unwrap(), crate::clock::system_time(s(6_000)), None);
+        let slot = Slot::default();
+        slot.store(Some(Held::new(token, schedule, start, 0, false)));
+        (hands.clone(), Clock::Injected(hands), slot)
+    }
+
+    fn set(hands: &Hands, monotonic: u64, wall: u64, boot: Option<u64>) {
+        *hands.0.lock().unwrap() = Moment::new(s(monotonic), s(wall), boot.map(s));
+    }
+
+    fn fast(slot: &Slot, clock: &Clock) -> bool {
+        slot.read(clock, |_| ()).is_some()
+    }
+
+    #[test]
+    fn served_until_the_leeway_and_overdue_before() {
+        let (hands, clock, slot) = slot(true);
+        assert!(fast(&slot, &clock));
+        set(&hands, 1_069, 5_969, Some(1_069));
+        assert!(fast(&slot, &clock));
+        set(&hands, 1_070, 5_970, Some(1_070));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn the_first_overdue_reader_is_told_once() {
+        let (hands, clock, slot) = slot(true);
+        let early = Schedule::new(&RenewalPolicy::default(), s(1_000), s(0), None, 1.0).unwrap();
+        let held = slot.held().unwrap();
+        slot.store(Some(Held::new(held.token.clone(), early, held.anchor, 0, false)));
+        set(&hands, 900, 5_800, Some(900));
+        assert!(matches!(slot.look(&clock), Look::Overdue(_, true)));
+        assert!(matches!(slot.look(&clock), Look::Overdue(_, false)));
+    }
+
+    #[test]
+    fn a_wall_clock_set_forward_keeps_the_token() {
+        let (hands, clock, slot) = slot(true);
+        set(&hands, 110, 5_010 + 3_600, Some(110));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Token(_)));
+        assert!(fast(&slot, &clock), "anchored anew");
+        set(&hands, 1_070, 5_970 + 3_600, Some(1_070));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn without_a_boot_clock_the_earlier_end_wins() {
+        let (hands, clock, slot) = slot(false);
+        set(&hands, 110, 5_010 + 3_600, None);
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn a_wall_clock_set_back_prolongs_nothing() {
+        let (hands, clock, slot) = slot(true);
+        set(&hands, 1_071, 5_971 - 3_600, Some(1_071));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn a_suspend_is_seen_by_the_next_read() {
+        let (hands, clock, slot) = slot(true);
+        set(&hands, 101, 5_001 + 7_200, Some(101 + 7_200));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn a_withheld_token_is_not_read_and_not_lost() {
+        let (_, clock, slot) = slot(true);
+        slot.store(slot.held().map(|held| held.withholding(true)));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Withheld(_)));
+        slot.store(slot.held().map(|held| held.withholding(false)));
+        assert!(fast(&slot, &clock));
+    }
+}

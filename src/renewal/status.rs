@@ -1,0 +1,60 @@
+use std::time::{Duration, SystemTime};
+
+use crate::error::Error;
+
+/// In which state a token source is; [`Status::state`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// No token yet: not asked for, or the first one is on its way.
+    Starting,
+    /// A token is held and nothing is to do.
+    Fresh,
+    /// A request for a token is under way.
+    Renewing,
+    /// The last attempt failed. A held token is served on; the next attempt is planned.
+    Degraded,
+    /// The authorization server refuses the credential or the request; it is looked at again now and then.
+    Rejected,
+    /// Nobody read the token for as long as the policy says; the next read starts again.
+    Idle,
+    /// Shut down.
+    Closed,
+}
+
+/// A picture of a token source at one moment. It holds no token.
+///
+/// A readiness check is one line:
+///
+/// ```
+/// # fn ready(source: &evertoken::TokenSource) -> bool {
+/// source.status().is_ready()
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// For how much longer the held token is handed out; `None` without a valid token.
+    pub expires_in: Option<Duration>,
+    /// How long ago the held token was asked for.
+    pub age: Option<Duration>,
+    /// The scope that was granted.
+    pub scope: Option<String>,
+    /// When a token was last received.
+    pub last_renewal: Option<SystemTime>,
+    /// The time to the next attempt, where one is planned.
+    pub next_attempt: Option<Duration>,
+    /// How many attempts in a row have failed.
+    pub consecutive_failures: u32,
+    /// Why the last attempt failed; `None` after a success.
+    pub last_error: Option<Error>,
+}
+
+impl Status {
+    /// Whether a valid token is at hand: the readiness check of a service.
+    pub fn is_ready(&self) -> bool {
+        self.expires_in.is_some()
+    }
+}

@@ -1,0 +1,305 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::TokenSource;
+use super::family::Family;
+use crate::clock::Clock;
+use crate::credentials::CredentialCell;
+use crate::error::{Error, Result};
+use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
+use crate::origin::{TrustedOrigins, parse_secure};
+use crate::renewal::RenewalPolicy;
+use crate::secret::SecretString;
+
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sets up a [`TokenSource`], a [`Client`](crate::Client) or a blocking client: what they have in common.
+///
+/// Either `issuer` or `token_url` is needed; everything else has a default. Mistakes are told by `build`, without a
+/// word to any server.
+pub struct Builder<T> {
+    pub(crate) config: Config,
+    target: PhantomData<fn() -> T>,
+}
+
+/// All that was set.
+pub(crate) struct Config {
+    app_id: String,
+    app_secret: SecretString,
+    issuer: Option<String>,
+    token_url: Option<String>,
+    request: GrantRequest,
+    client_auth: Option<ClientAuth>,
+    base_url: Option<String>,
+    trusted_origins: Vec<String>,
+    allow_insecure_http: bool,
+    policy: RenewalPolicy,
+    token_timeout: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) http_client: Option<reqwest::Client>,
+    pub(crate) runtime: Option<Handle>,
+    clock: Clock,
+    transport: Option<Arc<dyn Transport>>,
+    seed: Option<u64>,
+    /// The first mistake that a setter could not tell of.
+    mistake: Option<Error>,
+}
+
+impl<T> Builder<T> {
+    pub(crate) fn new(app_id: String, app_secret: SecretString) -> Self {
+        let config = Config {
+            app_id,
+            app_secret,
+            issuer: None,
+            token_url: None,
+            request: GrantRequest::default(),
+            client_auth: None,
+            base_url: None,
+            trusted_origins: Vec::new(),
+            allow_insecure_http: false,
+            policy: RenewalPolicy::default(),
+            token_timeout: TOKEN_TIMEOUT,
+            timeout: None,
+            http_client: None,
+            runtime: None,
+            clock: Clock::System,
+            transport: None,
+            seed: None,
+            mistake: None,
+        };
+        Self { config, target: PhantomData }
+    }
+
+    /// Reads the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, `EVERTOKEN_ISSUER` or
+    /// `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
+    /// `EVERTOKEN_BASE_URL`. What is missing or is not Unicode is told by `build`.
+    pub fn from_env() -> Self {
+        Self::from_lookup(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+        let mut mistake = None;
+        let mut get = |name: &'static str, needed: bool| {
+            let problem = match lookup(name).map(std::ffi::OsString::into_string) {
+                Some(Ok(value)) => return Some(value),
+                Some(Err(_)) => "is not Unicode",
+                None if needed => "is not set",
+                None => return None,
+            };
+            mistake.get_or_insert_with(|| {
+                Error::configuration(format!("the environment variable {name} {problem}"))
+            });
+            None
+        };
+        let app_id = get("EVERTOKEN_APP_ID", true).unwrap_or_default();
+        let app_secret = get("EVERTOKEN_APP_SECRET", true).unwrap_or_default();
+        let mut this = Self::new(app_id, app_secret.into());
+        this.config.issuer = get("EVERTOKEN_ISSUER", false);
+        this.config.token_url = get("EVERTOKEN_TOKEN_URL", false);
+        this.config.base_url = get("EVERTOKEN_BASE_URL", false);
+        if let Some(audience) = get("EVERTOKEN_AUDIENCE", false) {
+            this = this.audience(audience);
+        }
+        if let Some(scope) = get("EVERTOKEN_SCOPE", false) {
+            this = this.scope(scope);
+        }
+        this.config.mistake = mistake;
+        this
+    }
+
+    /// The authorization server's issuer identifier; its endpoints are found by discovery (RFC 8414, then OpenID
+    /// Connect Discovery), at the first read. It must be the very string that the server's metadata names.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.config.issuer = Some(issuer.into());
+        self
+    }
+
+    /// The token endpoint (RFC 6749 3.2), for servers without discovery. It goes before `issuer`.
+    pub fn token_url(mut self, url: impl Into<String>) -> Self {
+        self.config.token_url = Some(url.into());
+        self
+    }
+
+    /// The API that the token is for, as Auth0 and others name it: the parameter `audience`.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.config.request.audience = Some(audience.into());
+        self
+    }
+
+    /// The API that the token is for, by the standard: the parameter `resource` (RFC 8707), an absolute URI. It can
+    /// be given several times.
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.config.request.resources.push(resource.into());
+        self
+    }
+
+    /// The scopes to ask for, separated by spaces (RFC 6749 3.3). Given again, it adds to them.
+    pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        self.config.request.scopes.push(scope.as_ref().to_owned());
+        self
+    }
+
+    /// One more parameter of the token request, where a server wants one.
+    pub fn token_param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.request.params.push((name.into(), value.into()));
+        self
+    }
+
+    /// How the client authenticates at the token endpoint. By default what discovery announces chooses,
+    /// `client_secret_basic` before `client_secret_post`.
+    pub fn client_auth(mut self, method: ClientAuth) -> Self {
+        self.config.client_auth = Some(method);
+        self
+    }
+
+    /// The API's base URL, to whose path the paths of calls are appended. The token may go to its origin.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.config.base_url = Some(url.into());
+        self
+    }
+
+    /// One more origin (scheme, host and port of the URL) to which the token may go.
+    pub fn trusted_origin(mut self, url: impl Into<String>) -> Self {
+        self.config.trusted_origins.push(url.into());
+        self
+    }
+
+    /// Lets secret and token go over plain http to hosts other than loopback. For test networks only: whoever
+    /// listens there has both.
+    pub fn allow_insecure_http(mut self) -> Self {
+        self.config.allow_insecure_http = true;
+        self
+    }
+
+    /// How the token is kept fresh.
+    pub fn renewal(mut self, policy: RenewalPolicy) -> Self {
+        self.config.policy = policy;
+        self
+    }
+
+    /// How long a caller waits for a token at most, 10 s by default.
+    pub fn token_timeout(mut self, timeout: Duration) -> Self {
+        self.config.token_timeout = timeout;
+        self
+    }
+
+    /// The tokio runtime on which the token is renewed; by default that of the first reader. It needs its time and
+    /// I/O drivers.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.config.runtime = Some(runtime);
+        self
+    }
+
+    /// Replaces the clocks.
+    #[cfg(feature = "testing")]
+    pub fn clock(mut self, clock: Arc<dyn crate::clock::TimeSource>) -> Self {
+        self.config.clock = Clock::Injected(clock);
+        self
+    }
+
+    /// Replaces what carries token requests.
+    #[cfg(feature = "testing")]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.config.transport = Some(transport);
+        self
+    }
+
+    /// Seeds all jitter, so that a run can be replayed.
+    #[cfg(feature = "testing")]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.config.seed = Some(seed);
+        self
+    }
+
+    pub(crate) fn into_source(self) -> Result<TokenSource> {
+        let Config {
+            app_id,
+            app_secret,
+            issuer,
+            token_url,
+            request,
+            client_auth,
+            base_url,
+            trusted_origins,
+            allow_insecure_http,
+            policy,
+            token_timeout,
+            runtime,
+            clock,
+            transport,
+            seed,
+            mistake,
+            timeout: _,
+            http_client: _,
+        } = self.config;
+        if let Some(mistake) = mistake {
+            return Err(mistake);
+        }
+        if app_id.is_empty() {
+            return Err(Error::configuration("the app id is empty"));
+        }
+        policy.validate()?;
+        let request = request.checked()?;
+        let insecure = allow_insecure_http;
+        let server = match (token_url, issuer) {
+            (Some(url), _) => Server::token_url(&url, insecure)?,
+            (None, Some(issuer)) => Server::issuer(&issuer, insecure)?,
+            (None, None) => {
+                return Err(Error::configuration("no authorization server: give `issuer` or `token_url`"));
+            }
+        };
+        let mut origins = TrustedOrigins::default();
+        for url in base_url.iter().chain(&trusted_origins) {
+            origins.add(&parse_secure("base_url or trusted_origin", url, insecure)?);
+        }
+        let transport = match transport {
+            Some(transport) => transport,
+            None => HttpTransport::shared()?,
+        };
+        let discovery = Arc::new(Discovery::default());
+        let endpoint =
+            TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery);
+        let family = Arc::new(Family {
+            origins,
+            token_timeout,
+            credentials: Arc::new(CredentialCell::new(app_id, app_secret)),
+            endpoint,
+            clock,
+            policy,
+            runtime,
+            seed,
+            members: Mutex::default(),
+        });
+        Ok(TokenSource { member: family.member(request), family })
+    }
+
+    pub(crate) fn parsed_base_url(&self) -> Result<Option<Url>> {
+        let parse = |url: &String| parse_secure("base_url", url, self.config.allow_insecure_http);
+        self.config.base_url.as_ref().map(parse).transpose()
+    }
+}
+
+impl Builder<TokenSource> {
+    /// Makes the source. Nothing is asked of any server yet.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration), with what is wrong and how to mend it.
+    pub fn build(self) -> Result<TokenSource> {
+        self.into_source()
+    }
+}
+
+impl<T> fmt::Debug for Builder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("app_id", &self.config.app_id)
+            .field("issuer", &self.config.issuer)
+            .field("token_url", &self.config.token_url)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! What a 401 says about the token (RFC 9110 11.6.1, RFC 6750 3).
+
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, StatusCode};
+
+/// Whether this answer means that the token was refused, so that a newer one may help.
+///
+/// It does where nothing speaks against it: no challenge, one for Bearer, or one that cannot be read. A challenge
+/// for other schemes only, a DPoP nonce (RFC 9449 9) and an authentication that is too weak are other matters.
+pub(crate) fn calls_for_renewal(status: StatusCode, headers: &HeaderMap) -> bool {
+    if status != StatusCode::UNAUTHORIZED {
+        return false;
+    }
+    let (mut bearer, mut other) = (false, false);
+    for value in headers.get_all(WWW_AUTHENTICATE) {
+        for Challenge { scheme, error } in (Challenges { rest: value.as_bytes() }) {
+            match error {
+                Some(b"use_dpop_nonce") => return false,
+                // Another token of the same kind would be refused just so (RFC 6750 3.1, RFC 9470 3).
+                Some(b"insufficient_scope" | b"insufficient_user_authentication") => other = true,
+                _ if scheme.eq_ignore_ascii_case(b"Bearer") => bearer = true,
+                _ => other = true,
+            }
+        }
+    }
+    bearer || !other
+}
+
+struct Challenge<'a> {
+    scheme: &'a [u8],
+    error: Option<&'a [u8]>,
+}
+
+/// The challenges of one header; what fits the grammar nowhere is passed over.
+struct Challenges<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Challenges<'a> {
+    type Item = Challenge<'a>;
+
+    fn next(&mut self) -> Option<Challenge<'a>> {
+        let mut found: Option<Challenge<'a>> = None;
+        while !self.rest.is_empty() {
+            let (element, rest) = split_element(self.rest);
+            let param = match Element::of(element) {
+                Some(Element::Scheme(..)) if found.is_some() => return found,
+                Some(Element::Scheme(scheme, param)) => {
+                    found = Some(Challenge { scheme, error: None });
+                    param
+                }
+                Some(Element::Param(name, value)) => Some((name, value)),
+                None => None,
+            };
+            self.rest = rest;
+            if let (Some(challenge), Some((name, value))) = (&mut found, param)
+                && name.eq_ignore_ascii_case(b"error")
+            {
+                challenge.error = Some(value);
+            }
+        }
+        found
+    }
+}
+
+type Param<'a> = (&'a [u8], &'a [u8]);
+
+/// What can stand between two commas.
+enum Element<'a> {
+    /// A scheme, alone or with a token68 or the first of its parameters.
+    Scheme(&'a [u8], Option<Param<'a>>),
+    Param(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Element<'a> {
+    fn of(element: &'a [u8]) -> Option<Self> {
+        if let Some((name, value)) = param(element) {
+            return Some(Self::Param(name, value));
+        }
+        let (scheme, rest) = token(element)?;
+        let arguments = rest.trim_ascii_start();
+        if let Some(first) = param(arguments) {
+            return Some(Self::Scheme(scheme, Some(first)));
+        }
+        let is_token68 = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+        // Without the space the "scheme" runs into something that is no token.
+        let separate = rest.len() > arguments.len() || arguments.is_empty();
+        (separate && arguments.iter().all(is_token68)).then_some(Self::Scheme(scheme, None))
+    }
+}
+
+/// `token BWS "=" BWS ( token / quoted-string )`
+fn param(text: &[u8]) -> Option<Param<'_>> {
+    let (name, rest) = token(text)?;
+    let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let value = match value.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_suffix(b"\"")?,
+        None => token(value).filter(|(_, after)| after.is_empty())?.0,
+    };
+    Some((name, value))
+}
+
+/// Cuts a token (RFC 9110 5.6.2) off the front.
+fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_tchar = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let end = text.iter().position(|byte| !is_tchar(byte)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// Cuts the text at the first comma outside a quoted string.
+fn split_element(text: &[u8]) -> (&[u8], &[u8]) {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' if !quoted => return (text[..at].trim_ascii(), &text[at + 1..]),
+            _ => {}
+        }
+    }
+    (text.trim_ascii(), &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn renews(challenges: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for challenge in challenges {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap());
+        }
+        calls_for_renewal(StatusCode::UNAUTHORIZED, &headers)
+    }
+
+    #[test]
+    fn only_a_401_counts() {
+        let mut headers = HeaderMap::new();
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+        for status in [200, 400, 403, 407, 500] {
+            assert!(!calls_for_renewal(StatusCode::from_u16(status).unwrap(), &headers), "{status}");
+        }
+        assert!(calls_for_renewal(StatusCode::UNAUTHORIZED, &headers));
+    }
+
+    #[test]
+    fn what_calls_for_a_newer_token() {
+        for challenges in [
+            &[][..],
+            &["Bearer"],
+            &["bearer realm=\"api\""],
+            &["Bearer error=\"invalid_token\", error_description=\"expired, sorry\""],
+            &["Bearer error=\"invalid_request\""],
+            &["Bearer realm = \"a\" , error = invalid_token"],
+            &["Basic realm=\"a\", Bearer realm=\"b\""],
+            &["Negotiate YWJj==, Bearer error=\"invalid_token\""],
+            &["Basic realm=\"x\"", "Bearer"],
+            &["Basic realm=\"say \\\"hi\\\", you\", Bearer"],
+            &["Bearer error=\"insufficient_scope\"", "Bearer error=\"invalid_token\""],
+            &[""],
+            &[",, ,"],
+            &["\"\"\""],
+            &["please log in"],
+            &["=\"x\""],
+            &["Basic\"unclosed"],
+        ] {
+            assert!(renews(challenges), "{challenges:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not() {
+        for challenges in [
+            &["Basic realm=\"api\""][..],
+            &["Negotiate"],
+            &["Negotiate YWJj=="],
+            &["DPoP algs=\"ES256\""],
+            &["DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""],
+            &["Bearer, DPoP error=\"use_dpop_nonce\""],
+            &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
+            &["Bearer realm=\"a, Bearer\", ERROR=insufficient_scope"],
+            &["Bearer error=\"insufficient_user_authentication\", max_age=\"5\""],
+            &["Basic realm=\"Bearer\"", "Digest nonce=\"a, Bearer error=x\", qop=\"auth\""],
+            &["Basic realm=\"a\\\", Bearer x=\\\"\""],
+        ] {
+            assert!(!renews(challenges), "{challenges:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_without_harm(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            words in "((Bearer|Basic|error|=|,| |\"|\\\\|x){0,12})",
+        ) {
+            for value in [HeaderValue::from_bytes(&bytes), HeaderValue::from_str(&words)].into_iter().flatten() {
+                let mut headers = HeaderMap::new();
+                headers.insert(WWW_AUTHENTICATE, value);
+                calls_for_renewal(StatusCode::UNAUTHORIZED, &headers);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::clock::Clock;
+use crate::credentials::CredentialCell;
+use crate::error::{Error, Result};
+use crate::grant::{GrantRequest, TokenEndpoint};
+use crate::origin::TrustedOrigins;
+use crate::renewal::{Refresher, RenewalPolicy};
+use crate::secret::SecretString;
+
+const MOST_MEMBERS: usize = 64;
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The sources that share one credential, one set of settings, and one authorization server.
+pub(crate) struct Family {
+    pub(super) origins: TrustedOrigins,
+    pub(super) token_timeout: Duration,
+    pub(super) credentials: Arc<CredentialCell>,
+    pub(super) endpoint: TokenEndpoint,
+    pub(super) clock: Clock,
+    pub(super) policy: RenewalPolicy,
+    pub(super) runtime: Option<Handle>,
+    pub(super) seed: Option<u64>,
+    /// The most recently used last. Bounded, since each is a task and a token to pay for.
+    pub(super) members: Mutex<Members>,
+}
+
+#[derive(Default)]
+pub(super) struct Members {
+    list: Vec<Arc<Member>>,
+    closed: bool,
+}
+
+/// The end of the last handle is the end of the task.
+pub(crate) struct Member(Arc<Refresher>);
+
+impl Member {
+    pub(super) fn refresher(&self) -> &Arc<Refresher> {
+        &self.0
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Family {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one source for this request: all that shapes a token is part of the key.
+    pub(super) fn member(&self, request: GrantRequest) -> Arc<Member> {
+        let mut members = self.members();
+        let known = members.list.iter().position(|member| *member.0.grant_request() == request);
+        let member = match known {
+            Some(index) => members.list.remove(index),
+            None => {
+                let refresher = Refresher::new(
+                    self.endpoint.for_request(request),
+                    self.credentials.clone(),
+                    self.clock.clone(),
+                    self.policy.clone(),
+                    self.runtime.clone(),
+                    self.seed,
+                );
+                if members.closed {
+                    refresher.close();
+                }
+                Arc::new(Member(Arc::new(refresher)))
+            }
+        };
+        members.list.push(member.clone());
+        let evicted = (members.list.len() > MOST_MEMBERS).then(|| members.list.remove(0));
+        drop(members);
+        drop(evicted);
+        member
+    }
+
+    pub(super) fn set_credentials(&self, app_id: String, app_secret: SecretString) {
+        let change = self.credentials.set(app_id, app_secret);
+        let members = self.members().list.clone();
+        for member in members {
+            member.0.credential_changed(change);
+        }
+    }
+
+    pub(super) async fn shutdown(&self, caller: &Arc<Member>) {
+        let mut members = {
+            let mut members = self.members();
+            members.closed = true;
+            std::mem::take(&mut members.list)
+        };
+        // It may have been evicted from the list.
+        members.push(caller.clone());
+        for task in members.iter().filter_map(|member| member.0.close()) {
+            if let Ok(patience) = self.sleep(SHUTDOWN_PATIENCE) {
+                tokio::select! {
+                    _ = task => {}
+                    () = patience => {}
+                }
+            }
+        }
+    }
+
+    /// A sleep that can be awaited on any executor: its timer is that of the current or the given runtime.
+    pub(super) fn sleep(&self, length: Duration) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let _entered = match Handle::try_current() {
+            Ok(_) => None,
+            Err(error) => Some(
+                self.runtime
+                    .as_ref()
+                    .ok_or_else(|| {
+                        Error::configuration("a token can be awaited only within a tokio runtime")
+                            .with_source(error)
+                            .advice("give one with `runtime`, or use `evertoken::blocking`")
+                    })?
+                    .enter(),
+            ),
+        };
+        Ok(self.clock.sleep(length))
+    }
+}

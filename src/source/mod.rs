@@ -1,0 +1,304 @@
+//! The handle that every call reads.
+
+mod builder;
+mod challenge;
+mod family;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
+use url::Url;
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::origin::TrustedOrigins;
+use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refresher, Status};
+use crate::secret::SecretString;
+
+pub use builder::Builder;
+pub(crate) use challenge::calls_for_renewal;
+use family::{Family, Member};
+
+/// A valid access token, always at hand: what every call reads, and nothing of HTTP.
+///
+/// A clone is two reference counts. Nothing is asked of the authorization server before the first read or
+/// [`prefetch`](Self::prefetch); from then on a task on the tokio runtime keeps the token fresh until the last clone
+/// is dropped or [`shutdown`](Self::shutdown) is called. Reads with a fresh token take no lock, allocate nothing and
+/// never wait.
+///
+/// ```no_run
+/// # async fn run() -> evertoken::Result<()> {
+/// let source = evertoken::TokenSource::builder("my-app", "my-secret")
+///     .issuer("https://acme.eu.auth0.com/")
+///     .audience("https://api.acme.com")
+///     .build()?;
+/// let header = source.authorization().await?;
+/// # drop(header); Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TokenSource {
+    member: Arc<Member>,
+    family: Arc<Family>,
+}
+
+impl TokenSource {
+    /// Starts with the app id and app secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
+    pub fn builder(app_id: impl Into<String>, app_secret: impl Into<SecretString>) -> Builder<TokenSource> {
+        Builder::new(app_id.into(), app_secret.into())
+    }
+
+    fn refresher(&self) -> &Arc<Refresher> {
+        self.member.refresher()
+    }
+
+    /// The access token: at once where a fresh one is held, else as soon as the refresher has one.
+    ///
+    /// A caller who waits, waits for at most the `token_timeout` (10 s by default). Dropping the future cancels
+    /// nothing but this caller's wait.
+    ///
+    /// # Errors
+    /// With the last failure where the time is up or no attempt is due before, at once where the credential or the
+    /// request is known to be refused, [`Closed`](crate::ErrorKind::Closed) after shutdown, and
+    /// [`Configuration`](crate::ErrorKind::Configuration) outside of a tokio runtime where none was given.
+    pub async fn token(&self) -> Result<AccessToken> {
+        self.token_within(None).await
+    }
+
+    /// The `Authorization` header for a call, prebuilt and marked sensitive (RFC 6750 2.1).
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub async fn authorization(&self) -> Result<HeaderValue> {
+        match self.refresher().slot.read(&self.refresher().clock, |token| token.authorization().clone()) {
+            Some(header) => Ok(header),
+            None => Ok(self.token().await?.authorization().clone()),
+        }
+    }
+
+    /// All headers that authorize a call of `method` to `url`.
+    ///
+    /// # Errors
+    /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where the token may not go there, else as
+    /// [`token`](Self::token).
+    pub async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap> {
+        let _ = method;
+        self.origins().check(url)?;
+        Ok(HeaderMap::from_iter([(AUTHORIZATION, self.authorization().await?)]))
+    }
+
+    /// The held token without waiting; `None` where there is no valid one. It wakes the refresher where needed.
+    pub fn current_token(&self) -> Option<AccessToken> {
+        if let Some(token) = self.refresher().slot.read(&self.refresher().clock, AccessToken::clone) {
+            return Some(token);
+        }
+        match self.second_look() {
+            Look::Token(token) | Look::Overdue(token, _) => Some(token),
+            Look::Withheld(_) => None,
+            Look::Nothing => {
+                // Without a runtime at hand nothing can be started; the answer is the same.
+                let _ = self.refresher().ensure_running();
+                None
+            }
+        }
+    }
+
+    fn second_look(&self) -> Look {
+        let look = self.refresher().look();
+        if let Look::Overdue(_, true) = look {
+            let _ = self.refresher().ensure_running();
+        }
+        look
+    }
+
+    pub(crate) async fn token_within(&self, wait: Option<Duration>) -> Result<AccessToken> {
+        match self.refresher().slot.read(&self.refresher().clock, AccessToken::clone) {
+            Some(token) => Ok(token),
+            // Boxed, so that the future of a call that need not wait stays small.
+            None => Box::pin(self.wait(wait.unwrap_or(self.family.token_timeout))).await,
+        }
+    }
+
+    async fn wait(&self, patience: Duration) -> Result<AccessToken> {
+        let started = self.clock().now();
+        let waited = || self.clock().now().monotonic.saturating_sub(started.monotonic);
+        let outcome = self.wait_until(patience, &waited, |look| match look {
+            Look::Token(token) | Look::Overdue(token, _) => Some(Some(token)),
+            Look::Withheld(_) | Look::Nothing => None,
+        });
+        let outcome = outcome.await;
+        let length = waited();
+        if !length.is_zero() {
+            renewal::waited(length, outcome.is_ok());
+        }
+        match outcome {
+            Ok(Some(token)) => Ok(token),
+            Ok(None) => Err(self.refresher().timed_out(length)),
+            // A token that is only withheld is still valid: better than none at all.
+            Err(error) => match self.refresher().look() {
+                Look::Token(token) | Look::Overdue(token, _) | Look::Withheld(token) => Ok(token),
+                Look::Nothing => Err(error),
+            },
+        }
+    }
+
+    /// Looks at the slot after each of the refresher's outcomes until `done` says what the wait came to.
+    async fn wait_until<T>(
+        &self,
+        patience: Duration,
+        waited: &(dyn Fn() -> Duration + Send + Sync),
+        done: impl Fn(Look) -> Option<T>,
+    ) -> Result<T> {
+        let refresher = self.refresher();
+        let mut progress = refresher.progress();
+        let mut seen = None;
+        let mut strikes = 0;
+        loop {
+            progress.borrow_and_update();
+            if let Some(outcome) = done(self.second_look()) {
+                return Ok(outcome);
+            }
+            let left = patience.saturating_sub(waited());
+            if left.is_zero() {
+                return Err(refresher.timed_out(waited()));
+            }
+            if let Some(error) = refresher.hopeless(left) {
+                return Err(error);
+            }
+            // Woken and given two graces in which this very caller ran, it showed no sign of life.
+            let beats = refresher.beats();
+            strikes = if seen == Some(beats) { strikes + 1 } else { 0 };
+            if strikes >= 2 {
+                refresher.start()?;
+                seen = None;
+                strikes = 0;
+            } else {
+                refresher.ensure_running()?;
+                seen = Some(beats);
+            }
+            let pause = self.family.sleep(left.min(GRACE))?;
+            tokio::select! {
+                _ = progress.changed() => seen = None,
+                () = pause => {}
+            }
+        }
+    }
+
+    /// Says that the API refused `token` (401). Where it is still the current one, it is renewed, and withheld
+    /// while the renewal runs; a cooldown of 10 s, doubling to 5 min while every new token is refused again, bounds
+    /// what this costs. Where the source has moved on, nothing happens.
+    pub fn invalidate(&self, token: &AccessToken) {
+        self.refresher().invalidate(token);
+    }
+
+    /// After a 401: the newer token to replay the call with; `None` where the 401 is to be handed on.
+    pub(crate) async fn recover(&self, refused: &AccessToken, wait: Option<Duration>) -> Option<AccessToken> {
+        if self.refresher().invalidate(refused) == Invalidation::Kept {
+            return None;
+        }
+        let started = self.clock().now();
+        let waited = || self.clock().now().monotonic.saturating_sub(started.monotonic);
+        let patience = wait.unwrap_or(self.family.token_timeout);
+        let newer = self.wait_until(patience, &waited, |look| match look {
+            Look::Token(token) | Look::Overdue(token, _) if token != *refused => Some(Some(token)),
+            // Handed out again: the renewal failed, or gave the same token.
+            Look::Token(_) | Look::Overdue(..) => Some(None),
+            Look::Withheld(_) | Look::Nothing => None,
+        });
+        Box::pin(newer).await.ok().flatten()
+    }
+
+    /// Has a token fetched ahead of the first call. It starts at once, also where the answer is not awaited; who
+    /// awaits it knows that the service is ready.
+    ///
+    /// ```no_run
+    /// # async fn run(source: evertoken::TokenSource) -> evertoken::Result<()> {
+    /// source.prefetch();        // in passing
+    /// source.prefetch().await?; // or to be sure
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When awaited, as [`token`](Self::token).
+    pub fn prefetch(&self) -> Prefetch {
+        let started = self.refresher().ensure_running();
+        Prefetch { source: self.clone(), started }
+    }
+
+    /// A source of tokens for another audience and other scopes, for the same credential and with the same
+    /// settings. The same arguments give the same source, so it can be asked for at every call; a family keeps the
+    /// 64 most recently used. An empty audience means none.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where a scope has a character that none may have.
+    pub fn with(
+        &self,
+        audience: impl AsRef<str>,
+        scopes: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<TokenSource> {
+        let mut request = self.refresher().grant_request().clone();
+        request.audience = Some(audience.as_ref().to_owned()).filter(|audience| !audience.is_empty());
+        request.scopes = scopes.into_iter().map(|scope| scope.as_ref().to_owned()).collect();
+        let request = request.checked()?;
+        Ok(Self { member: self.family.member(request), family: self.family.clone() })
+    }
+
+    /// Replaces the credential for the whole family. A held token serves on where only the secret changes, and is
+    /// dropped where the app id does. A refused credential's successor is tried at once.
+    pub fn set_credentials(&self, app_id: impl Into<String>, app_secret: impl Into<SecretString>) {
+        self.family.set_credentials(app_id.into(), app_secret.into());
+    }
+
+    /// How it stands: state, expiry, next attempt, last failure.
+    pub fn status(&self) -> Status {
+        self.refresher().status()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.refresher().events()
+    }
+
+    /// Ends the renewal for the whole family and forgets the tokens; every read is a
+    /// [`Closed`](crate::ErrorKind::Closed) error from now on. Returns when the tasks have ended; waits no longer
+    /// than 1 s for one whose runtime stands still. Dropping the last clone does the same without waiting.
+    pub async fn shutdown(&self) {
+        self.family.shutdown(&self.member).await;
+    }
+
+    pub(crate) fn origins(&self) -> &TrustedOrigins {
+        &self.family.origins
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.refresher().clock
+    }
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSource").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// A token on its way; made by [`TokenSource::prefetch`]. Awaiting it is a choice.
+#[derive(Debug)]
+pub struct Prefetch {
+    source: TokenSource,
+    started: Result<()>,
+}
+
+impl IntoFuture for Prefetch {
+    type Output = Result<()>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.started?;
+            self.source.token().await.map(drop)
+        })
+    }
+}

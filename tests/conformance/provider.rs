@@ -1,0 +1,140 @@
+//! `oidc-provider` in a process of its own, for one test.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Child;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
+
+/// Long enough for the slowest machine: it only ends a wait that would never end.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running server. It ends when this is dropped, also by a panic.
+pub(crate) struct Provider {
+    ready: Ready,
+    http: reqwest::Client,
+    _process: Child,
+}
+
+/// What the server says of itself when it is ready.
+#[derive(Deserialize)]
+struct Ready {
+    issuer: String,
+    resource: String,
+    basic: Credential,
+    post: Credential,
+}
+
+/// A client that the server knows.
+#[derive(Deserialize, Clone)]
+pub(crate) struct Credential {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+}
+
+/// A request that came to the token endpoint.
+#[derive(Deserialize, Debug, PartialEq)]
+pub(crate) struct TokenRequest {
+    /// `basic` or `post`.
+    pub(crate) auth: String,
+    pub(crate) status: u16,
+}
+
+impl Provider {
+    /// Installs what the server needs, where that is not done yet, and starts it on a free port.
+    pub(crate) async fn start() -> Self {
+        install();
+        let mut process = tokio::process::Command::new("node")
+            .arg("server.mjs")
+            .current_dir(FOLDER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node, version 20 or later, must be installed for this test");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(START_LIMIT, lines.next_line()).await;
+        let Ok(Ok(Some(line))) = line else {
+            process.start_kill().unwrap();
+            let mut complaint = String::new();
+            process.stderr.take().unwrap().read_to_string(&mut complaint).await.unwrap();
+            panic!("the authorization server did not start: {complaint}");
+        };
+        let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in: {line}"));
+        // Whatever it still has to say must find an open pipe, or it dies of it.
+        process.stdout = Some(lines.into_inner().into_inner());
+        Self { ready, http: reqwest::Client::new(), _process: process }
+    }
+
+    pub(crate) fn issuer(&self) -> &str {
+        &self.ready.issuer
+    }
+
+    /// The resource whose tokens are JWTs that live for 3 s. Without a resource they are opaque and live for 600 s.
+    pub(crate) fn resource(&self) -> &str {
+        &self.ready.resource
+    }
+
+    /// A client registered for `client_secret_basic`; its id and secret need encoding throughout.
+    pub(crate) fn basic(&self) -> Credential {
+        self.ready.basic.clone()
+    }
+
+    /// A client registered for `client_secret_post`, to which only the scope `orders:read` is open.
+    pub(crate) fn post(&self) -> Credential {
+        self.ready.post.clone()
+    }
+
+    /// Gives a client another secret; the old one is void from now on.
+    pub(crate) async fn rotate(&self, client_id: &str, client_secret: &str) {
+        let order = json!({ "client_id": client_id, "client_secret": client_secret });
+        let request = self.http.post(format!("{}/control/secret", self.issuer())).json(&order);
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+
+    /// The token requests that were answered so far.
+    pub(crate) async fn requests(&self) -> Vec<TokenRequest> {
+        let request = self.http.get(format!("{}/control/requests", self.issuer()));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// What the server knows of an opaque token (RFC 7662).
+    pub(crate) async fn introspect(&self, token: &str) -> Value {
+        self.about_token("introspection", token).await.json().await.unwrap()
+    }
+
+    /// Ends an opaque token of the first client before its time (RFC 7009).
+    pub(crate) async fn revoke(&self, token: &str) {
+        self.about_token("revocation", token).await;
+    }
+
+    async fn about_token(&self, endpoint: &str, token: &str) -> reqwest::Response {
+        let Credential { client_id, client_secret } = &self.ready.basic;
+        let form = [("client_id", client_id.as_str()), ("client_secret", client_secret), ("token", token)];
+        let request = self.http.post(format!("{}/token/{endpoint}", self.issuer())).form(&form);
+        request.send().await.unwrap().error_for_status().unwrap()
+    }
+}
+
+/// Installs the packages of `package-lock.json`, once for all tests and processes.
+fn install() {
+    let folder = Path::new(FOLDER);
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance.lock")).unwrap();
+    lock.lock().unwrap();
+    let wanted = fs::read(folder.join("package-lock.json")).unwrap();
+    let installed = folder.join("node_modules/.installed-package-lock.json");
+    if fs::read(&installed).is_ok_and(|found| found == wanted) {
+        return;
+    }
+    let npm = Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(folder).output();
+    let npm = npm.expect("npm must be installed for this test");
+    assert!(npm.status.success(), "npm ci failed: {}", String::from_utf8_lossy(&npm.stderr));
+    fs::write(installed, wanted).unwrap();
+}
