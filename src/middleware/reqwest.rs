@@ -17,7 +17,8 @@ use crate::source::calls_for_renewal;
 /// Put it after a retry middleware, so that each attempt has the token of its time. A request that has an
 /// `Authorization` header keeps it. One to an origin that the source does not trust fails with
 /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) before anything is sent. Give the reqwest client below the
-/// [`redirect_policy`](crate::redirect_policy), or one that follows no redirects.
+/// [`redirect_policy`](crate::redirect_policy), or one that follows no redirects. Its errors come as
+/// `reqwest_middleware::Error::Middleware`, from which `downcast_ref::<evertoken::Error>()` gives [`crate::Error`].
 ///
 /// ```no_run
 /// # fn run(source: evertoken::TokenSource) -> Result<(), Box<dyn std::error::Error>> {

@@ -48,3 +48,35 @@ impl Drop for Ticket {
         lock(&self.of.0).now.remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_gone_does_not_count_even_before_its_task_has_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = async || {
+            let client = TcpStream::connect(address).await.unwrap();
+            (client, Arc::new(listener.accept().await.unwrap().0))
+        };
+        let in_flight = InFlight::default();
+        let (client, served) = connect().await;
+        let _first = in_flight.enter(Connection::new(&served));
+        drop(client);
+        let (_stays, served) = connect().await;
+        let second = in_flight.enter(Connection::new(&served));
+        assert_eq!(in_flight.max(), 1);
+        let (_stays, served) = connect().await;
+        let _third = in_flight.enter(Connection::new(&served));
+        assert_eq!(in_flight.max(), 2);
+        drop(second);
+        in_flight.reset();
+        let (_stays, served) = connect().await;
+        let _fourth = in_flight.enter(Connection::new(&served));
+        assert_eq!(in_flight.max(), 2);
+    }
+}

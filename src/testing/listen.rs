@@ -131,7 +131,7 @@ async fn accept(listener: Arc<Mutex<Option<TcpListener>>>, router: Router) {
 async fn serve(stream: TcpStream, router: Router) {
     let _ = stream.set_nodelay(true);
     let stream = Arc::new(stream);
-    let connection = Connection { socket: Arc::downgrade(&stream), cut: Arc::new(Notify::new()) };
+    let connection = Connection::new(&stream);
     let service = TowerToHyperService::new(router.layer(Extension(connection.clone())));
     let serving = http1::Builder::new().serve_connection(TokioIo::new(Wire(stream)), service);
     tokio::select! {
@@ -150,6 +150,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    pub(super) fn new(stream: &Arc<TcpStream>) -> Self {
+        Self { socket: Arc::downgrade(stream), cut: Arc::new(Notify::new()) }
+    }
+
     /// Ends the connection as soon as the caller next waits, by FIN.
     pub(super) fn close(&self) {
         self.cut.notify_one();

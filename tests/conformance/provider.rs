@@ -124,6 +124,7 @@ impl Provider {
 }
 
 /// Installs the packages of `package-lock.json`, once for all tests and processes.
+#[allow(clippy::incompatible_msrv, reason = "the MSRV is that of the library, not of its tests")]
 fn install() {
     let folder = Path::new(FOLDER);
     let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance.lock")).unwrap();

@@ -1,0 +1,241 @@
+//! Calls through the client: what is sent, where to, and what happens after a 401.
+
+mod loopback;
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use evertoken::http::{Method, StatusCode};
+use evertoken::reqwest::{Body, Request};
+use evertoken::{Client, ErrorKind};
+use loopback::{FOREVER, Server, now, stalling_api};
+
+fn unauthorized(challenge: &'static str) -> Response {
+    (StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response()
+}
+
+fn some(texts: &[&str]) -> Vec<Option<String>> {
+    texts.iter().map(|text| Some(text.to_string())).collect()
+}
+
+#[tokio::test]
+async fn a_call_carries_the_token_and_what_was_asked() {
+    let server = Server::guarded();
+    let api = server.client();
+    assert_eq!(server.issued(), 0, "nothing is asked before the first call");
+    let response = api
+        .post("/orders?a=1")
+        .query(&[("page", "2")])
+        .header("x-one", "1")
+        .json(&serde_json::json!({ "n": 7 }))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.text().await.unwrap(), "{\"n\":7}");
+    api.put("o").form(&[("a", "b c")]).send().await.unwrap();
+    for request in [api.get("x"), api.patch("x"), api.delete("x"), api.head("x")] {
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+
+    let log = server.log();
+    assert_eq!(log[0].uri, "/v1/orders?a=1&page=2");
+    assert_eq!(
+        (&log[0].headers["x-one"], &log[0].headers["content-type"]),
+        (&"1".parse().unwrap(), &"application/json".parse().unwrap())
+    );
+    assert_eq!(log[1].body, "a=b+c");
+    let methods: Vec<_> = log.iter().map(|seen| seen.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "PUT", "GET", "PATCH", "DELETE", "HEAD"]);
+    assert!(log.iter().all(|seen| seen.authorization() == Some("Bearer t1")));
+    assert_eq!(server.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_and_the_call_repeated_once() {
+    let server = Server::guarded();
+    let api = server.client();
+    api.get("x").send().await.unwrap();
+    server.revoke();
+    let response = api.get("x?y").header("x-one", "1").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let log = server.log();
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1", "Bearer t2"]));
+    assert_eq!(log[2].uri, "/v1/x?y");
+    assert_eq!(log[2].headers["x-one"], "1");
+}
+
+#[tokio::test]
+async fn a_body_is_sent_again() {
+    let server = Server::guarded();
+    let api = server.client();
+    api.get("x").send().await.unwrap();
+    server.revoke();
+    let response = api.post("x").body("the body").send().await.unwrap();
+    assert_eq!(response.text().await.unwrap(), "the body");
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1", "Bearer t2"]));
+}
+
+#[tokio::test]
+async fn a_stream_is_not_sent_again_but_the_next_call_has_a_new_token() {
+    let server = Server::guarded();
+    let api = server.client();
+    api.get("x").send().await.unwrap();
+    server.revoke();
+    let response = api.post("x").body(Body::wrap(Body::from("the body"))).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(server.log().len(), 2);
+    assert_eq!(api.get("x").send().await.unwrap().status(), 200);
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1", "Bearer t2"]));
+}
+
+#[tokio::test]
+async fn a_second_401_is_handed_on() {
+    let server = Server::start(|_, _| now(unauthorized("Bearer error=\"invalid_token\"")));
+    let api = server.client();
+    let response = api.get("x").send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t2"]));
+}
+
+#[tokio::test]
+async fn other_refusals_are_handed_on_and_the_token_stays() {
+    for answer in [
+        || unauthorized("Basic realm=\"x\""),
+        || unauthorized("Bearer error=\"insufficient_scope\""),
+        || unauthorized("DPoP error=\"use_dpop_nonce\""),
+        || (StatusCode::FORBIDDEN, [("www-authenticate", "Bearer error=\"invalid_token\"")]).into_response(),
+    ] {
+        let server = Server::start(move |_, _| now(answer()));
+        let api = server.client();
+        for _ in 0..2 {
+            assert!(api.get("x").send().await.unwrap().status().is_client_error());
+        }
+        assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1"]));
+        assert_eq!(server.issued(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_authorization_of_the_callers_own_stands() {
+    let server = Server::guarded();
+    let api = server.client();
+    let response = api.get("x").header("authorization", "Basic abc").send().await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(server.authorizations(), some(&["Basic abc"]));
+    assert_eq!(server.issued(), 0);
+    let elsewhere = Server::guarded();
+    let error = api.get(elsewhere.base_url()).header("authorization", "Basic abc").send().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UntrustedOrigin);
+}
+
+#[tokio::test]
+async fn foreign_origins_are_an_error_before_anything_is_sent() {
+    let (server, other) = (Server::guarded(), Server::start(|_, _| now(())));
+    let api = server.client();
+    let url: evertoken::reqwest::Url = other.base_url().parse().unwrap();
+    let errors = [
+        api.get(other.base_url()).send().await.unwrap_err(),
+        api.execute(Request::new(Method::GET, url.clone())).await.unwrap_err(),
+        api.headers(&Method::GET, &url).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::UntrustedOrigin);
+        assert!(error.server().unwrap().starts_with(&other.url), "{error}");
+    }
+    assert_eq!((server.issued(), other.log().len()), (0, 0));
+
+    let own = format!("{}/v2/x", server.url);
+    assert_eq!(api.get(&own).send().await.unwrap().status(), 200);
+    assert_eq!(api.headers(&Method::GET, &own.parse().unwrap()).await.unwrap()["authorization"], "Bearer t1");
+    let both = server.builder().trusted_origin(&other.base_url()).build().unwrap();
+    both.get(other.base_url()).send().await.unwrap();
+    assert_eq!(other.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_built_is_not_sent() {
+    let server = Server::guarded();
+    let api = server.client();
+    for request in [
+        api.get("../x"),
+        api.get("//other.example/x"),
+        api.get("x").header("a b", "c"),
+        api.get("x").header("a", "b\nc"),
+        api.get("x").json(&std::collections::HashMap::from([((), 1)])),
+    ] {
+        assert_eq!(request.send().await.unwrap_err().kind(), ErrorKind::Configuration);
+    }
+    assert_eq!((server.issued(), server.log().len()), (0, 0));
+
+    let built = api.get("x").query(&[("a", "b")]).build().unwrap();
+    assert!(built.url().as_str().ends_with("/v1/x?a=b") && built.headers().is_empty());
+    assert_eq!(api.execute(built).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_timeout_covers_the_wait_for_the_token() {
+    let server = Server::with_token_delay(FOREVER, |server, seen| now(server.guard(seen)));
+    let api = server.builder().timeout(Duration::from_millis(50)).build().unwrap();
+    assert_eq!(api.get("x").send().await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(server.log().len(), 0);
+}
+
+#[tokio::test]
+async fn a_timeout_covers_the_wait_and_the_answer_together() {
+    let each = Duration::from_millis(200);
+    let server = Server::with_token_delay(each, move |_, _| (each, "late".into_response()));
+    let error = server.client().get("x").timeout(Duration::from_millis(300)).send().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Api);
+    assert_eq!(server.log().len(), 1, "the token came in time");
+}
+
+#[tokio::test]
+async fn a_timeout_covers_the_replay() {
+    let server = Server::start(|server, seen| match seen.authorization() {
+        Some("Bearer t1") => now(server.guard(seen)),
+        _ => (FOREVER, ().into_response()),
+    });
+    let api = server.client();
+    api.get("x").send().await.unwrap();
+    server.revoke();
+    let error = api.get("x").timeout(Duration::from_millis(300)).send().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Api);
+    assert!(error.is_retryable());
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1", "Bearer t2"]));
+}
+
+#[tokio::test]
+async fn a_timeout_covers_the_body() {
+    let server = Server::guarded();
+    let api = Client::builder("id", "secret")
+        .token_url(&server.token_url())
+        .base_url(&stalling_api())
+        .timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+    let response = api.get("x").send().await.unwrap();
+    assert!(response.bytes().await.unwrap_err().is_timeout());
+}
+
+#[tokio::test]
+async fn the_user_agent_is_ours_or_what_was_set() {
+    let server = Server::guarded();
+    server.client().get("x").send().await.unwrap();
+    let named = server.builder().user_agent("acme/2").build().unwrap();
+    named.get("x").send().await.unwrap();
+    named.get("x").header("user-agent", "own").send().await.unwrap();
+    let agents: Vec<_> = server.log().iter().map(|seen| seen.headers["user-agent"].clone()).collect();
+    assert_eq!(agents, [concat!("evertoken/", env!("CARGO_PKG_VERSION")), "acme/2", "own"]);
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let api = Client::builder("id", "s3cr3t")
+        .token_url("https://as.example/token")
+        .base_url("https://api.acme.com/v1")
+        .build()
+        .unwrap();
+    let shown = format!("{api:?} {:?}", api.get("x?key=s3cr3t"));
+    assert!(shown.contains("https://api.acme.com/v1/") && !shown.contains("s3cr3t"), "{shown}");
+}
