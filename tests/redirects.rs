@@ -30,6 +30,9 @@ async fn within_the_origin_the_token_stays_and_a_401_is_recovered_from() {
     api_server.revoke();
     let response = api.get("near").send().await.unwrap();
     assert_eq!((response.status(), response.url().path()), (StatusCode::OK, "/v1/x"));
+    // A client of its own, whose first refusal by the API is under no cooldown.
+    let api = api_server.client();
+    api.prefetch().await.unwrap();
     api_server.revoke();
     assert_eq!(api.post("near").body("b").send().await.unwrap().text().await.unwrap(), "b");
 }

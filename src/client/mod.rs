@@ -186,8 +186,16 @@ impl Client {
 
     /// Replaces the credentials, of this client and of all that share its source; see
     /// [`TokenSource::set_credentials`].
-    pub fn set_credentials(&self, app_id: impl Into<String>, app_secret: impl Into<SecretString>) {
-        self.0.source.set_credentials(app_id, app_secret);
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TokenSource::set_credentials`].
+    pub fn set_credentials(
+        &self,
+        app_id: impl Into<String>,
+        app_secret: impl Into<SecretString>,
+    ) -> Result<()> {
+        self.0.source.set_credentials(app_id, app_secret)
     }
 
     /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on.

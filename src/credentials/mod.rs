@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::error::{Error, Result};
 use crate::secret::SecretString;
 
 /// An app id and its secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
@@ -20,6 +21,10 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("app_id", &self.app_id).finish_non_exhaustive()
     }
+}
+
+pub(crate) fn checked_app_id(app_id: String) -> Result<String> {
+    if app_id.is_empty() { Err(Error::configuration("the app id is empty")) } else { Ok(app_id) }
 }
 
 /// The current credentials of a family of sources, and the news of their change.

@@ -47,12 +47,10 @@ impl ClientAuth {
         } else if offers("client_secret_post") {
             Ok(ClientAuth::ClientSecretPost)
         } else {
+            let offered: String = methods.join(", ").chars().take(200).collect();
             Err(Error::new(
                 ErrorKind::RequestRefused,
-                format!(
-                    "the authorization server announces no way to authenticate with an app secret, only {}",
-                    methods.join(", ")
-                ),
+                format!("the authorization server announces no way to send an app secret, only {offered:?}"),
             )
             .advice("set `client_auth` if it takes one nevertheless"))
         }
@@ -161,7 +159,7 @@ mod tests {
         );
         let error = choose(&["private_key_jwt", "none"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RequestRefused);
-        assert!(error.to_string().contains("private_key_jwt, none"), "{error}");
+        assert!(error.to_string().contains("\"private_key_jwt, none\""), "{error}");
     }
 
     #[test]

@@ -209,5 +209,4 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
 }
 
 #[cfg(test)]
-#[path = "discovery_tests.rs"]
 mod tests;

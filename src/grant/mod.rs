@@ -138,10 +138,12 @@ impl TokenEndpoint {
         {
             auth = ClientAuth::ClientSecretBasicRaw;
             let second = self.ask(url, auth, clock, credentials).await;
-            // Of two refusals the one that names the credential says more.
-            let keeps_first = first.kind() == ErrorKind::CredentialsRejected
-                && second.as_ref().is_err_and(is_authentication_refused);
-            if !keeps_first {
+            // A server that decodes finds the raw form malformed (oidc-provider: `invalid_request`): that says nothing.
+            let says_nothing = second.as_ref().is_err_and(|error| {
+                error.oauth_error() == Some("invalid_request")
+                    || is_authentication_refused(error) && first.kind() == ErrorKind::CredentialsRejected
+            });
+            if !says_nothing {
                 outcome = second;
             }
         }

@@ -85,7 +85,9 @@ mod tests {
     fn every_way_to_say_when() {
         const DATE: (&str, &str) = ("date", "Fri, 13 Feb 2009 23:31:30 GMT"); // 1234567890
         let wall = Duration::from_secs(1_300_000_000);
-        let cases: &[(&[(&str, &str)], Option<u64>, Option<u64>)] = &[
+        // headers → by `retry_after`, by `throttled`
+        type Case = (&'static [(&'static str, &'static str)], Option<u64>, Option<u64>);
+        let cases: &[Case] = &[
             (&[], None, None),
             (&[("retry-after", "17")], Some(17), Some(17)),
             (&[("retry-after", " 0 ")], Some(0), Some(0)),

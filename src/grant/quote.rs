@@ -27,7 +27,8 @@ impl Quoter<'_> {
 
     /// An error code in the characters that one may have (RFC 6749 5.2), if anything is left of it.
     pub(super) fn code(&self, code: &str) -> Option<String> {
-        let code = self.filtered(code, LONGEST_CODE, |c| matches!(c, ' '..='!' | '#'..='[' | ']'..='~'));
+        let code = self.text(code, usize::MAX);
+        let code = self.filtered(&code, LONGEST_CODE, |c| matches!(c, ' '..='!' | '#'..='[' | ']'..='~'));
         Some(code).filter(|code| !code.trim().is_empty())
     }
 

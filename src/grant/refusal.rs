@@ -182,3 +182,6 @@ fn redirection(answer: &Response<Bytes>, asked: &Asked<'_>, quoter: &Quoter<'_>)
 fn unavailable(message: &str) -> Error {
     Error::new(ErrorKind::AuthServerUnavailable, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,5 +114,4 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 #[cfg(test)]
-#[path = "response_tests.rs"]
-mod tests;
+pub(super) mod tests;

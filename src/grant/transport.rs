@@ -143,7 +143,11 @@ impl HttpTransport {
     /// The default one, which the whole process shares for as long as anybody holds it.
     pub(crate) fn shared() -> Result<Arc<dyn Transport>> {
         static SHARED: Mutex<Weak<HttpTransport>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self::shared_in(&SHARED)?)
+    }
+
+    fn shared_in(slot: &Mutex<Weak<Self>>) -> Result<Arc<Self>> {
+        let mut shared = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = shared.upgrade() {
             return Ok(transport);
         }

@@ -158,6 +158,7 @@ impl Plan {
 
     /// A credential that was not tried yet wakes everything but a server's Retry-After.
     pub(crate) fn credential_changed(&mut self) {
+        self.forced |= self.failures > 0;
         self.clear_failures();
         self.last_attempt = None;
     }

@@ -51,8 +51,9 @@ impl RenewalPolicy {
         self
     }
 
-    /// How long before its expiry a token is no longer handed out. By default 5 % of the life, for lives of 10 s
-    /// and more between 1.01 s and 30 s, for shorter ones at least 20 ms. Never more than half of the life.
+    /// How long before its expiry a token is no longer handed out, at least 20 ms and at most half of the life. By
+    /// default 5 % of the life, but between 1.01 s and 30 s, and at most 35 % of the life: a JWT's `exp` has whole
+    /// seconds, so that a token may end a second before its `expires_in` says.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = Some(leeway);
         self

@@ -18,7 +18,6 @@ pub(crate) struct Schedule {
 }
 
 const FLOOR: Duration = Duration::from_secs(1);
-const SHORT_LIFE: Duration = Duration::from_secs(10);
 const LEAST_LEEWAY: Duration = Duration::from_millis(20);
 const MOST_LEEWAY: Duration = Duration::from_secs(30);
 
@@ -42,8 +41,8 @@ impl Schedule {
             Some(after) => (after + jitter).min(latest),
             None => latest.saturating_sub(jitter),
         };
-        let renew_after =
-            planned.min(serve_for.saturating_sub(round_trip.saturating_mul(2))).max(floor).min(serve_for);
+        let margin = round_trip.saturating_mul(2).max(serve_for / 20);
+        let renew_after = planned.min(serve_for.saturating_sub(margin)).max(floor).min(serve_for);
         let fresh_for = (renew_after + life / 10).min(serve_for);
         Some(Self { renew_after, serve_for, fresh_for, floor })
     }
@@ -56,10 +55,11 @@ pub(crate) fn floor(life: Duration) -> Duration {
 
 fn leeway(policy: &RenewalPolicy, life: Duration) -> Duration {
     match policy.leeway {
-        Some(leeway) => leeway.max(LEAST_LEEWAY).min(life / 2),
-        None if life < SHORT_LIFE => (life / 20).max(LEAST_LEEWAY),
-        None => (life / 20).clamp(FLOOR + COARSE_LAG, MOST_LEEWAY),
+        Some(leeway) => leeway.min(life / 2),
+        // A JWT's `exp` has whole seconds: the end may come a second before `expires_in` says.
+        None => (life / 20).clamp(FLOOR + COARSE_LAG, MOST_LEEWAY).min(life.mul_f64(0.35)),
     }
+    .max(LEAST_LEEWAY)
 }
 
 /// How long one attempt may take, by what is left of the held token's life.
@@ -90,9 +90,10 @@ mod tests {
         assert_eq!((hour.renew_after, hour.serve_for, hour.floor), (s(3240), s(3570), s(1)));
         assert_eq!(schedule(s(3600), 1.0).renew_after, s(2520));
         assert_eq!(schedule(s(10), 0.0).serve_for, Duration::from_millis(8990));
-        assert_eq!(schedule(s(1), 0.0).serve_for, Duration::from_millis(950));
+        assert_eq!(schedule(s(3), 0.0).serve_for, Duration::from_millis(1990));
+        assert_eq!(schedule(s(1), 0.0).serve_for, Duration::from_millis(650));
         assert_eq!(schedule(s(1), 0.0).floor, Duration::from_millis(250));
-        assert_eq!(schedule(Duration::from_millis(100), 0.0).serve_for, Duration::from_millis(80));
+        assert_eq!(schedule(Duration::from_millis(100), 0.0).serve_for, Duration::from_millis(65));
         assert!(
             Schedule::new(&RenewalPolicy::default(), Duration::from_millis(20), s(0), None, 0.0).is_none()
         );

@@ -9,7 +9,7 @@ use url::Url;
 use super::TokenSource;
 use super::family::Family;
 use crate::clock::Clock;
-use crate::credentials::CredentialCell;
+use crate::credentials::{CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
 use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
 use crate::origin::{TrustedOrigins, parse_secure};
@@ -240,9 +240,7 @@ impl<T> Builder<T> {
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
-        if app_id.is_empty() {
-            return Err(Error::configuration("the app id is empty"));
-        }
+        let app_id = checked_app_id(app_id)?;
         policy.validate()?;
         let request = request.checked()?;
         let insecure = allow_insecure_http;

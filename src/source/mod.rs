@@ -114,12 +114,17 @@ impl TokenSource {
         look
     }
 
+    /// Waits for the source's own `token_timeout`, or for less.
     pub(crate) async fn token_within(&self, wait: Option<Duration>) -> Result<AccessToken> {
         match self.refresher().slot.read(&self.refresher().clock, AccessToken::clone) {
             Some(token) => Ok(token),
             // Boxed, so that the future of a call that need not wait stays small.
-            None => Box::pin(self.wait(wait.unwrap_or(self.family.token_timeout))).await,
+            None => Box::pin(self.wait(self.patience(wait))).await,
         }
+    }
+
+    fn patience(&self, wait: Option<Duration>) -> Duration {
+        wait.map_or(self.family.token_timeout, |wait| wait.min(self.family.token_timeout))
     }
 
     async fn wait(&self, patience: Duration) -> Result<AccessToken> {
@@ -201,7 +206,7 @@ impl TokenSource {
         }
         let started = self.clock().now();
         let waited = || self.clock().now().monotonic.saturating_sub(started.monotonic);
-        let patience = wait.unwrap_or(self.family.token_timeout);
+        let patience = self.patience(wait);
         let newer = self.wait_until(patience, &waited, |look| match look {
             Look::Token(token) | Look::Overdue(token, _) if token != *refused => Some(Some(token)),
             // Handed out again: the renewal failed, or gave the same token.
@@ -248,8 +253,17 @@ impl TokenSource {
 
     /// Replaces the credential for the whole family. A held token serves on where only the secret changes, and is
     /// dropped where the app id does. A refused credential's successor is tried at once.
-    pub fn set_credentials(&self, app_id: impl Into<String>, app_secret: impl Into<SecretString>) {
-        self.family.set_credentials(app_id.into(), app_secret.into());
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the app id is empty; the old credential stays.
+    pub fn set_credentials(
+        &self,
+        app_id: impl Into<String>,
+        app_secret: impl Into<SecretString>,
+    ) -> Result<()> {
+        let app_id = crate::credentials::checked_app_id(app_id.into())?;
+        self.family.set_credentials(app_id, app_secret.into());
+        Ok(())
     }
 
     /// How it stands: state, expiry, next attempt, last failure.

@@ -9,15 +9,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use evertoken::{AccessToken, ClientAuth, ErrorKind, TokenSource, TokenSourceBuilder};
+use evertoken::{AccessToken, Builder, ClientAuth, ErrorKind, TokenSource};
 use provider::{Credential, Provider, TokenRequest};
 use serde_json::Value;
 
 /// Ends a wait for what will never come; nothing here is measured against it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn source(provider: &Provider, credential: &Credential) -> TokenSourceBuilder {
-    TokenSource::builder(&credential.client_id, &credential.client_secret).issuer(provider.issuer())
+fn source(provider: &Provider, credential: &Credential) -> Builder<TokenSource> {
+    TokenSource::builder(&credential.client_id, credential.client_secret.as_str()).issuer(provider.issuer())
 }
 
 /// The claims of a JWT access token.
@@ -145,7 +145,8 @@ async fn a_scope_not_open_to_the_client_is_refused_by_name() {
 async fn a_rotated_secret_costs_nothing_while_the_token_lives_and_mends_at_once() {
     let provider = Provider::start().await;
     let Credential { client_id, client_secret } = provider.basic();
-    let source = TokenSource::builder(&client_id, &client_secret).issuer(provider.issuer()).build().unwrap();
+    let source =
+        TokenSource::builder(&client_id, client_secret.as_str()).issuer(provider.issuer()).build().unwrap();
     let held = source.token().await.unwrap();
 
     provider.rotate(&client_id, "fresh: 1%+").await;

@@ -209,8 +209,16 @@ impl Client {
     }
 
     /// Replaces the credentials; see [`TokenSource::set_credentials`].
-    pub fn set_credentials(&self, app_id: impl Into<String>, app_secret: impl Into<SecretString>) {
-        self.inner.set_credentials(app_id, app_secret);
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TokenSource::set_credentials`].
+    pub fn set_credentials(
+        &self,
+        app_id: impl Into<String>,
+        app_secret: impl Into<SecretString>,
+    ) -> Result<()> {
+        self.inner.set_credentials(app_id, app_secret)
     }
 
     /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on.
