@@ -402,6 +402,13 @@ impl Refresher {
         }
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn hold(&self, response: TokenResponse) {
+        let used = self.credentials.get();
+        let report = self.take(&mut self.lock(), &self.clock.now(), &used, response);
+        report.tell(&self.endpoint);
+    }
+
     fn take(&self, inner: &mut Inner, now: &Moment, used: &Credentials, response: TokenResponse) -> Report {
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes } = response;
         let schedule = inner

@@ -283,6 +283,12 @@ impl TokenSource {
         self.family.shutdown(&self.member).await;
     }
 
+    /// Puts a token into the slot that nobody asked for.
+    #[cfg(feature = "testing")]
+    pub(crate) fn hold(&self, response: crate::grant::TokenResponse) {
+        self.refresher().hold(response);
+    }
+
     pub(crate) fn origins(&self) -> &TrustedOrigins {
         &self.family.origins
     }
