@@ -23,9 +23,9 @@
 //! while the held one serves on. A failed renewal costs nothing: the refresher tries again with jittered backoff,
 //! and the token serves until *serve-until*, a leeway before its expiry. Only then do callers wait.
 //!
-//! At most one token request is in flight per source, whatever the number of callers. A 401 of the API leads to one
-//! renewal and one replay, under a cooldown. A token is never served past its end, not after a suspend either, nor
-//! where the wall clock is set.
+//! At most one token request is in flight per source, whatever the number of callers. Where the API answers 401, the
+//! token is renewed once and the call is sent once more, under a cooldown. A token is never served past its end, be it
+//! that the machine was suspended or that its wall clock was set.
 //!
 //! # What to use
 //!
@@ -37,8 +37,9 @@
 //!
 //! # What it cannot do
 //!
-//! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. A
-//! process that starts, asks for a token and ends, costs a token each time.
+//! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. Tokens
+//! are not shared between processes: each one asks for its own, and again after each start. The app secret is sent by
+//! `client_secret_basic` or `client_secret_post` ([`ClientAuth`]); there is no other way yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -69,3 +70,7 @@ pub use source::{Builder, Prefetch, TokenSource};
 
 pub use http;
 pub use reqwest;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

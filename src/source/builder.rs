@@ -119,7 +119,7 @@ impl<T> Builder<T> {
         self
     }
 
-    /// The token endpoint (RFC 6749 3.2), for servers without discovery. It goes before `issuer`.
+    /// The token endpoint (RFC 6749 3.2), for servers without discovery. Where it is set, `issuer` is not used.
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
         self.config.token_url = Some(url.into());
         self
@@ -151,7 +151,7 @@ impl<T> Builder<T> {
     }
 
     /// How the client authenticates at the token endpoint. By default what discovery announces chooses,
-    /// `client_secret_basic` before `client_secret_post`.
+    /// `client_secret_basic` before `client_secret_post`; [`ClientAuth`] tells the rest.
     pub fn client_auth(mut self, method: ClientAuth) -> Self {
         self.config.client_auth = Some(method);
         self
@@ -182,7 +182,8 @@ impl<T> Builder<T> {
         self
     }
 
-    /// How long a caller waits for a token at most, 10 s by default.
+    /// How long a caller waits for a token at most, 10 s by default. Where a call's own timeout leaves less, that
+    /// counts.
     pub fn token_timeout(mut self, timeout: Duration) -> Self {
         self.config.token_timeout = timeout;
         self
