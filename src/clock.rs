@@ -1,7 +1,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// By how much the clocks of the read path may lag behind (a tick of the slowest usual kernel).
@@ -27,6 +26,7 @@ pub struct Moment {
 
 impl Moment {
     /// A reading put together by hand, for a clock of one's own.
+    #[cfg(any(test, feature = "testing"))]
     pub fn new(monotonic: Duration, wall: Duration, boot: Option<Duration>) -> Self {
         Self { monotonic, wall, boot }
     }
@@ -41,6 +41,7 @@ impl Moment {
 }
 
 /// Where time comes from: the seam by which tests replace it.
+#[cfg(any(test, feature = "testing"))]
 pub trait TimeSource: Send + Sync + 'static {
     /// The cheap reading for the read path: monotonic and wall time, which may lag by up to 10 ms.
     fn coarse(&self) -> (Duration, Duration);
@@ -56,13 +57,15 @@ pub trait TimeSource: Send + Sync + 'static {
 #[derive(Clone)]
 pub(crate) enum Clock {
     System,
-    Injected(Arc<dyn TimeSource>),
+    #[cfg(any(test, feature = "testing"))]
+    Injected(std::sync::Arc<dyn TimeSource>),
 }
 
 impl Clock {
     pub(crate) fn coarse(&self) -> (Duration, Duration) {
         match self {
             Clock::System => system::coarse(),
+            #[cfg(any(test, feature = "testing"))]
             Clock::Injected(clock) => clock.coarse(),
         }
     }
@@ -70,6 +73,7 @@ impl Clock {
     pub(crate) fn now(&self) -> Moment {
         match self {
             Clock::System => system::now(),
+            #[cfg(any(test, feature = "testing"))]
             Clock::Injected(clock) => clock.now(),
         }
     }
@@ -77,6 +81,7 @@ impl Clock {
     pub(crate) fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
             Clock::System => Box::pin(tokio::time::sleep(duration.min(SLEEP_SLICE))),
+            #[cfg(any(test, feature = "testing"))]
             Clock::Injected(clock) => clock.sleep(duration),
         }
     }
@@ -86,6 +91,7 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Clock::System => "System",
+            #[cfg(any(test, feature = "testing"))]
             Clock::Injected(_) => "Injected",
         })
     }

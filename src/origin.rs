@@ -32,6 +32,7 @@ impl TrustedOrigins {
         }
     }
 
+    #[cfg(feature = "middleware")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -15,11 +15,7 @@ use evertoken::http::StatusCode;
 use loopback::{FOREVER, Server, now, stalling_api};
 
 fn client(server: &Server) -> Client {
-    Client::builder("id", "secret")
-        .token_url(&server.token_url())
-        .base_url(&server.base_url())
-        .build()
-        .unwrap()
+    Client::builder("id", "secret").token_url(server.token_url()).base_url(server.base_url()).build().unwrap()
 }
 
 /// One test at a time has blocking clients, so that their thread can be counted.
@@ -94,8 +90,8 @@ fn errors_come_back() {
     assert!(error.is_retryable());
 
     let stalling = Client::builder("id", "secret")
-        .token_url(&server.token_url())
-        .base_url(&stalling_api())
+        .token_url(server.token_url())
+        .base_url(stalling_api())
         .timeout(Duration::from_millis(300))
         .build()
         .unwrap();

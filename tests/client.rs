@@ -148,7 +148,7 @@ async fn foreign_origins_are_an_error_before_anything_is_sent() {
     let own = format!("{}/v2/x", server.url);
     assert_eq!(api.get(&own).send().await.unwrap().status(), 200);
     assert_eq!(api.headers(&Method::GET, &own.parse().unwrap()).await.unwrap()["authorization"], "Bearer t1");
-    let both = server.builder().trusted_origin(&other.base_url()).build().unwrap();
+    let both = server.builder().trusted_origin(other.base_url()).build().unwrap();
     both.get(other.base_url()).send().await.unwrap();
     assert_eq!(other.log().len(), 1);
 }
@@ -210,8 +210,8 @@ async fn a_timeout_covers_the_replay() {
 async fn a_timeout_covers_the_body() {
     let server = Server::guarded();
     let api = Client::builder("id", "secret")
-        .token_url(&server.token_url())
-        .base_url(&stalling_api())
+        .token_url(server.token_url())
+        .base_url(stalling_api())
         .timeout(Duration::from_millis(300))
         .build()
         .unwrap();

@@ -12,7 +12,7 @@ pub type ClientBuilder = Builder<Client>;
 impl Builder<Client> {
     /// The transport of API calls, for proxies, certificates and the like. Token requests never go over it.
     ///
-    /// By default all clients of a process share one: 10 s to connect, no limit on the whole, and
+    /// By default all clients made in a runtime share one: 10 s to connect, no limit on the whole, and
     /// [`redirect_policy`](crate::redirect_policy), without which a chain of redirects can carry a token away. Give
     /// your own client that policy as well, or one that follows no redirects.
     pub fn http_client(mut self, client: reqwest::Client) -> Self {

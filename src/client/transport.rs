@@ -4,22 +4,27 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
+use tokio::runtime::{Handle, Id};
 
 use crate::error::{Error, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client costs milliseconds and a hundred KiB, most of it for the certificates.
-static SHARED: Mutex<Weak<reqwest::Client>> = Mutex::new(Weak::new());
+static SHARED: Mutex<Vec<(Option<Id>, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
 
-/// The transport that all clients of the process share as long as there is one.
+/// The transport that all clients of a runtime share as long as there is one. Not those of another runtime: its end
+/// would break the calls that are on a shared connection of its own.
 pub(super) fn shared() -> Result<Arc<reqwest::Client>> {
+    let runtime = Handle::try_current().ok().map(|handle| handle.id());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(client) = shared.upgrade() {
+    shared.retain(|(_, client)| client.strong_count() > 0);
+    let known = shared.iter().find(|(owner, _)| *owner == runtime);
+    if let Some(client) = known.and_then(|(_, client)| client.upgrade()) {
         return Ok(client);
     }
     let client = Arc::new(new()?);
-    *shared = Arc::downgrade(&client);
+    shared.push((runtime, Arc::downgrade(&client)));
     Ok(client)
 }
 

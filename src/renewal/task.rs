@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument;
+
 use super::refresher::{Refresher, Step};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
@@ -67,6 +69,7 @@ async fn attempt(
     credentials: &Credentials,
     timeout: Duration,
 ) -> Result<TokenResponse> {
+    let span = tracing::debug_span!(target: "evertoken", "renewal", server = refresher.endpoint.server());
     let began = refresher.clock.now();
     let time_is_up = async {
         loop {
@@ -78,7 +81,7 @@ async fn attempt(
         }
     };
     tokio::select! {
-        outcome = refresher.endpoint.request(&refresher.clock, credentials) => outcome,
+        outcome = refresher.endpoint.request(&refresher.clock, credentials).instrument(span) => outcome,
         () = time_is_up => Err(Error::new(
             ErrorKind::AuthServerUnavailable,
             format!("the authorization server did not answer within {:.1} s", timeout.as_secs_f64()),

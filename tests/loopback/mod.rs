@@ -134,8 +134,8 @@ impl Server {
 
     pub fn source(&self) -> evertoken::TokenSource {
         evertoken::TokenSource::builder("id", "secret")
-            .token_url(&self.token_url())
-            .base_url(&self.base_url())
+            .token_url(self.token_url())
+            .base_url(self.base_url())
             .build()
             .unwrap()
     }
@@ -145,7 +145,7 @@ impl Server {
     }
 
     pub fn builder(&self) -> evertoken::ClientBuilder {
-        evertoken::Client::builder("id", "secret").token_url(&self.token_url()).base_url(&self.base_url())
+        evertoken::Client::builder("id", "secret").token_url(self.token_url()).base_url(self.base_url())
     }
 }
 
