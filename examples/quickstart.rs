@@ -15,7 +15,7 @@ use evertoken::{Client, ClientBuilder, Event};
 use tokio::time::sleep;
 
 const RUN: Duration = Duration::from_secs(15);
-const LIFETIME: Duration = Duration::from_secs(4);
+const LIFETIME: Duration = Duration::from_secs(5);
 const TASKS: usize = 20;
 
 #[derive(Default)]
@@ -112,12 +112,12 @@ async fn call(api: Client, tally: Arc<Tally>, begun: Instant, pace: Duration) {
 /// What goes wrong meanwhile: the server is down for longer than a renewal, and later the token is revoked.
 async fn happen(server: AuthServer, client: Client) {
     sleep(Duration::from_secs(5)).await;
-    // Down from before the renewal is due, and back before the token has ended.
+    // Down from before the renewal is due until it has failed, with the token's end yet to come.
     while client.status().age.is_none_or(|age| age > LIFETIME / 4) {
         sleep(Duration::from_millis(20)).await;
     }
     server.outage();
-    while client.status().expires_in.is_some_and(|left| left > LIFETIME / 8) {
+    while client.status().consecutive_failures == 0 {
         sleep(Duration::from_millis(20)).await;
     }
     if let Err(error) = server.recover().await {

@@ -85,7 +85,7 @@ async fn while_a_token_is_held_no_call_fails_and_none_waits() {
             }
             let requests = server.token_requests();
             assert!(reads > 50, "{name}: {reads} reads");
-            // The floor for tokens of 4 s is 1 s, and the token is served for 2.99 s.
+            // The floor for tokens of 4 s is 0.4 s; they are renewed at 2.39 s and served for 2.99 s.
             assert!(requests <= 4, "{name}: {requests} requests");
             assert_eq!(server.max_in_flight(), 1, "{name}");
             let failures = std::iter::from_fn(|| events.try_next())

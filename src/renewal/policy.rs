@@ -60,7 +60,7 @@ impl RenewalPolicy {
     }
 
     /// The first step of the exponential backoff, 0.5 s by default; the pause is drawn between zero and the step
-    /// (full jitter), and is never shorter than the floor of min(1 s, a quarter of the life) between two attempts.
+    /// (full jitter), and is never shorter than the floor of min(1 s, a tenth of the life) between two attempts.
     pub fn backoff_base(mut self, base: Duration) -> Self {
         self.backoff_base = base;
         self

@@ -41,7 +41,8 @@ impl Schedule {
             Some(after) => (after + jitter).min(latest),
             None => latest.saturating_sub(jitter),
         };
-        let margin = round_trip.saturating_mul(2).max(serve_for / 20);
+        // Room for a second attempt after a failed one.
+        let margin = floor + floor / 2 + round_trip.saturating_mul(2);
         let renew_after = planned.min(serve_for.saturating_sub(margin)).max(floor).min(serve_for);
         let fresh_for = (renew_after + life / 10).min(serve_for);
         Some(Self { renew_after, serve_for, fresh_for, floor })
@@ -50,7 +51,7 @@ impl Schedule {
 
 /// The least time between the beginnings of two attempts, for tokens of this life.
 pub(crate) fn floor(life: Duration) -> Duration {
-    FLOOR.min(life / 4)
+    FLOOR.min(life / 10)
 }
 
 fn leeway(policy: &RenewalPolicy, life: Duration) -> Duration {
@@ -87,12 +88,13 @@ mod tests {
     #[test]
     fn the_documented_numbers() {
         let hour = schedule(s(3600), 0.0);
+        assert_eq!(schedule(s(10), 0.0).renew_after, Duration::from_millis(7490));
         assert_eq!((hour.renew_after, hour.serve_for, hour.floor), (s(3240), s(3570), s(1)));
         assert_eq!(schedule(s(3600), 1.0).renew_after, s(2520));
         assert_eq!(schedule(s(10), 0.0).serve_for, Duration::from_millis(8990));
         assert_eq!(schedule(s(3), 0.0).serve_for, Duration::from_millis(1990));
         assert_eq!(schedule(s(1), 0.0).serve_for, Duration::from_millis(650));
-        assert_eq!(schedule(s(1), 0.0).floor, Duration::from_millis(250));
+        assert_eq!(schedule(s(1), 0.0).floor, Duration::from_millis(100));
         assert_eq!(schedule(Duration::from_millis(100), 0.0).serve_for, Duration::from_millis(65));
         assert!(
             Schedule::new(&RenewalPolicy::default(), Duration::from_millis(20), s(0), None, 0.0).is_none()
@@ -100,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn two_round_trips_fit_before_the_end() {
+    fn a_second_attempt_fits_before_the_end() {
         let slow =
             Schedule::new(&RenewalPolicy::default(), s(3), Duration::from_millis(400), None, 0.0).unwrap();
-        assert_eq!(slow.renew_after, slow.serve_for - Duration::from_millis(800));
+        assert_eq!(slow.renew_after, slow.serve_for - Duration::from_millis(800 + 450));
     }
 
     #[test]
