@@ -7,7 +7,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_box_signs_and_verifies() {
-        let server = AuthServer::start().await;
+        let server = AuthServer::start().await.unwrap();
         let client = Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
             .token_url(server.token_url())
             .base_url(server.api_url())
