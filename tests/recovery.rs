@@ -41,6 +41,18 @@ async fn two_hundred_tasks_meet_a_revoked_token_and_one_renewal_serves_them_all(
     assert_eq!(server.token_requests(), 2);
 }
 
+#[tokio::test]
+async fn a_straggler_with_a_token_of_before_renews_nothing() {
+    let server = box_of(Duration::from_secs(2)).await;
+    let api = client(&server).build().unwrap();
+    let old = api.token().await.unwrap();
+    server.set_lifetime(Duration::from_secs(600));
+    house::until("it was renewed", || api.current_token().is_some_and(|token| token != old)).await;
+    api.invalidate(&old);
+    assert!(at_once(api.token()).unwrap().unwrap() != old);
+    assert_eq!((server.token_requests(), api.status().state), (2, evertoken::State::Fresh));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_that_always_refuses_costs_one_renewal_a_cooldown_and_stops_no_other() {
     let server = AuthServer::start().await.unwrap();

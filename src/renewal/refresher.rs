@@ -468,3 +468,65 @@ impl fmt::Debug for Refresher {
         f.debug_struct("Refresher").field("server", &self.endpoint.server()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::{Discovery, HttpTransport, Server};
+    use crate::secret::BearerText;
+
+    fn refresher() -> Refresher {
+        let endpoint = TokenEndpoint::new(
+            Server::token_url("https://as.example/token", false).unwrap(),
+            GrantRequest::default(),
+            None,
+            false,
+            HttpTransport::shared().unwrap(),
+            Arc::new(Discovery::default()),
+        );
+        let credentials = Arc::new(CredentialCell::new("id".into(), "one".into()));
+        Refresher::new(endpoint, credentials, Clock::System, RenewalPolicy::default(), None, Some(1))
+    }
+
+    fn token(refresher: &Refresher) -> TokenResponse {
+        TokenResponse {
+            text: BearerText::new("t").unwrap(),
+            sent: refresher.clock.now(),
+            round_trip: Duration::ZERO,
+            lifetime: Duration::from_secs(100),
+            refresh_in: None,
+            scope: None,
+            missing_scopes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_failure_of_a_credential_that_was_replaced_is_ignored() {
+        let refresher = refresher();
+        let old = refresher.credentials.get();
+        refresher.credential_changed(refresher.credentials.set("id".into(), "two".into()));
+        refresher.settle(0, &old, Err(Error::new(ErrorKind::CredentialsRejected, "no")));
+        assert_eq!(refresher.status().state, State::Starting);
+        refresher.settle(0, &old, Ok(token(&refresher)));
+        assert_eq!(refresher.status().state, State::Fresh, "a token of the same app id is as good as any");
+    }
+
+    #[test]
+    fn the_token_of_another_app_id_is_discarded() {
+        let refresher = refresher();
+        let old = refresher.credentials.get();
+        refresher.credential_changed(refresher.credentials.set("other".into(), "two".into()));
+        refresher.settle(0, &old, Ok(token(&refresher)));
+        assert!(matches!(refresher.look(), Look::Nothing));
+    }
+
+    #[test]
+    fn a_superseded_task_changes_nothing() {
+        let refresher = refresher();
+        let credentials = refresher.credentials.get();
+        refresher.settle(7, &credentials, Ok(token(&refresher)));
+        assert!(matches!(refresher.look(), Look::Nothing));
+        assert!(matches!(refresher.next_step(7), Step::Stop));
+        assert!(!refresher.beat(7) && refresher.beat(0));
+    }
+}
