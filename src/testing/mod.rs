@@ -36,6 +36,7 @@
 
 mod api;
 mod builder;
+mod clock;
 mod discovery;
 mod fault;
 mod fixed;
@@ -51,6 +52,7 @@ mod token;
 pub use crate::clock::{Moment, TimeSource};
 pub use crate::grant::{Transport, TransportError, TransportErrorKind};
 pub use builder::AuthServerBuilder;
+pub use clock::ManualClock;
 pub use discovery::Discovery;
 pub use fault::Fault;
 pub use fixed::fixed_client;
