@@ -134,7 +134,7 @@ impl Refresher {
     /// Where there is no tokio runtime to run it on.
     pub(crate) fn ensure_running(self: &Arc<Self>) -> Result<()> {
         let now = self.clock.now();
-        {
+        let epoch = {
             let mut inner = self.lock();
             if self.is_closed() {
                 return Ok(());
@@ -146,27 +146,30 @@ impl Refresher {
                 self.wake.notify_one();
                 return Ok(());
             }
-        }
-        self.start()
+            task.epoch
+        };
+        self.take_over(epoch)
     }
 
-    /// The signs of life so far; a reader who sees none for long takes over.
-    pub(crate) fn beats(&self) -> u64 {
-        self.lock().task.beats
+    /// The running task's epoch and its signs of life so far; a reader who sees no new ones for long takes over.
+    pub(crate) fn pulse(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.task.epoch, inner.task.beats)
     }
 
-    /// Starts a task of a new epoch. The old one, if it ever wakes, starts nothing more.
-    pub(crate) fn start(self: &Arc<Self>) -> Result<()> {
+    /// Starts a task in the place of the one of this epoch, which starts nothing more if it ever wakes. Of many
+    /// readers who find the same task dead or frozen, one does it.
+    pub(crate) fn take_over(self: &Arc<Self>, mut epoch: u64) -> Result<()> {
         let current = Handle::try_current().ok();
-        let first = self.lock().task.epoch == 0;
         let (one, other) =
-            if first { (self.runtime.clone(), current) } else { (current, self.runtime.clone()) };
+            if epoch == 0 { (self.runtime.clone(), current) } else { (current, self.runtime.clone()) };
         let mut any = false;
         for runtime in [one, other].into_iter().flatten() {
             any = true;
-            if self.start_on(&runtime) {
+            if self.start_on(&runtime, epoch) {
                 return Ok(());
             }
+            epoch += 1;
         }
         Err(Error::configuration(if any {
             "the tokio runtime that was to renew the token has been shut down"
@@ -179,10 +182,13 @@ impl Refresher {
     }
 
     /// False where the runtime has been shut down.
-    fn start_on(self: &Arc<Self>, runtime: &Handle) -> bool {
+    fn start_on(self: &Arc<Self>, runtime: &Handle, superseded: u64) -> bool {
         let epoch = {
             let mut inner = self.lock();
             let task = &mut inner.task;
+            if task.epoch != superseded {
+                return true;
+            }
             if let Some(old) = task.abort.take() {
                 old.abort();
             }

@@ -174,15 +174,15 @@ impl TokenSource {
                 return Err(error);
             }
             // Woken and given two graces in which this very caller ran, it showed no sign of life.
-            let beats = refresher.beats();
-            strikes = if seen == Some(beats) { strikes + 1 } else { 0 };
+            let pulse = refresher.pulse();
+            strikes = if seen == Some(pulse) { strikes + 1 } else { 0 };
             if strikes >= 2 {
-                refresher.start()?;
+                refresher.take_over(pulse.0)?;
                 seen = None;
                 strikes = 0;
             } else {
                 refresher.ensure_running()?;
-                seen = Some(beats);
+                seen = Some(pulse);
             }
             let pause = self.family.sleep(left.min(GRACE))?;
             tokio::select! {
@@ -320,5 +320,21 @@ impl IntoFuture for Prefetch {
             self.started?;
             self.source.token().await.map(drop)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_many_readers_who_find_the_same_task_gone_one_starts_another() {
+        let source =
+            TokenSource::builder("app", "secret").token_url("https://as.example/token").build().unwrap();
+        let (epoch, _) = source.refresher().pulse();
+        for _ in 0..3 {
+            source.refresher().take_over(epoch).unwrap();
+            assert_eq!(source.refresher().pulse().0, epoch + 1);
+        }
     }
 }
