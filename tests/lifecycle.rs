@@ -1,0 +1,467 @@
+//! How a client begins, rests and ends: its task ends with the last handle in every state, and nothing is left.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock, mpsc};
+use std::time::Duration;
+
+use evertoken::testing::{AuthServer, Fault, ManualClock};
+use evertoken::{Client, ErrorKind, Event, RenewalPolicy, State, TokenSource};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Ends a wait for what will never come; nothing here is measured against it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The authorization server on a thread of its own, so that a test's runtime has the client's tasks alone.
+struct Elsewhere {
+    server: AuthServer,
+    _until_dropped: oneshot::Sender<()>,
+}
+
+impl Elsewhere {
+    fn new() -> Self {
+        let (_until_dropped, dropped) = oneshot::channel::<()>();
+        let (sender, started) = mpsc::channel();
+        std::thread::spawn(move || {
+            one_thread().block_on(async {
+                sender.send(AuthServer::start().await.unwrap()).unwrap();
+                let _ = dropped.await;
+            });
+        });
+        Self { server: started.recv().unwrap(), _until_dropped }
+    }
+
+    fn source(&self) -> evertoken::Builder<TokenSource> {
+        TokenSource::builder(AuthServer::APP_ID, AuthServer::APP_SECRET).token_url(self.server.token_url())
+    }
+
+    fn client(&self) -> evertoken::ClientBuilder {
+        Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
+            .token_url(self.server.token_url())
+            .base_url(self.server.api_url())
+    }
+
+    /// Waits until the server knows that nobody waits for an answer any more.
+    async fn wait_until_nobody_waits(&self) {
+        let free = async || {
+            self.server.reset_counters();
+            self.server.heal();
+            let other = self.source().build().unwrap();
+            other.token().await.unwrap();
+            self.server.max_in_flight() == 1
+        };
+        let waiting = async {
+            while !free().await {
+                yield_now().await;
+            }
+        };
+        within(waiting).await;
+    }
+}
+
+fn one_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it ends")
+}
+
+async fn until(done: impl Fn() -> bool) {
+    let waiting = async {
+        while !done() {
+            yield_now().await;
+        }
+    };
+    within(waiting).await;
+}
+
+async fn until_no_task_is_left() {
+    until(|| Handle::current().metrics().num_alive_tasks() == 0).await;
+}
+
+/// What a source is doing when its last handle is dropped.
+#[derive(Debug, Clone, Copy)]
+enum Doing {
+    Nothing,
+    FirstAttempt,
+    Sleeping,
+    Renewing,
+    BackingOff,
+    Probing,
+    Withholding,
+    Resting,
+}
+
+/// Brings a source there.
+async fn bring(doing: Doing, source: &TokenSource, clock: &ManualClock, server: &AuthServer) {
+    match doing {
+        Doing::Nothing => {}
+        Doing::FirstAttempt => {
+            server.fail_always(Fault::Hang);
+            source.prefetch();
+            server.wait_for_token_requests(1).await;
+            assert_eq!(source.status().state, State::Starting);
+        }
+        Doing::Sleeping => {
+            source.token().await.unwrap();
+            assert_eq!(source.status().state, State::Fresh);
+        }
+        Doing::Renewing => {
+            source.token().await.unwrap();
+            server.fail_always(Fault::Hang);
+            clock.advance(HOUR - Duration::from_secs(60));
+            server.wait_for_token_requests(2).await;
+            assert_eq!(source.status().state, State::Renewing);
+        }
+        Doing::BackingOff => {
+            server.fail_always(Fault::Reset);
+            source.prefetch();
+            until(|| source.status().consecutive_failures == 1).await;
+            assert_eq!(source.status().state, State::Degraded);
+        }
+        Doing::Probing => {
+            server.rotate(AuthServer::APP_ID, "another");
+            let error = source.token().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
+            assert_eq!(source.status().state, State::Rejected);
+            server.rotate(AuthServer::APP_ID, AuthServer::APP_SECRET);
+        }
+        Doing::Withholding => {
+            let token = source.token().await.unwrap();
+            server.fail_always(Fault::Hang);
+            clock.advance(Duration::from_secs(10));
+            source.invalidate(&token);
+            server.wait_for_token_requests(2).await;
+            assert!(source.current_token().is_none());
+        }
+        Doing::Resting => {
+            source.token().await.unwrap();
+            clock.advance(HOUR);
+            server.wait_for_token_requests(2).await;
+            until(|| source.status().state == State::Fresh).await;
+            clock.advance(HOUR);
+            until(|| source.status().state == State::Idle).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_last_handle_ends_the_task_whatever_it_does() {
+    for doing in [
+        Doing::Nothing,
+        Doing::FirstAttempt,
+        Doing::Sleeping,
+        Doing::Renewing,
+        Doing::BackingOff,
+        Doing::Probing,
+        Doing::Withholding,
+        Doing::Resting,
+    ] {
+        let elsewhere = Elsewhere::new();
+        let clock = Arc::new(ManualClock::default());
+        let source = elsewhere
+            .source()
+            .clock(clock.clone())
+            .renewal(RenewalPolicy::default().stop_after_unused(1))
+            .build()
+            .unwrap();
+        bring(doing, &source, &clock, &elsewhere.server).await;
+        let tasks = Handle::current().metrics().num_alive_tasks();
+        assert_eq!(tasks > 0, !matches!(doing, Doing::Nothing), "{doing:?}: {tasks} tasks");
+
+        // The clock stands still and the server does not answer: no sleep and no request ends by itself.
+        let other = source.clone();
+        drop(source);
+        yield_now().await;
+        assert_eq!(
+            Handle::current().metrics().num_alive_tasks() > 0,
+            tasks > 0,
+            "{doing:?}: a handle is left"
+        );
+        drop(other);
+        until_no_task_is_left().await;
+        elsewhere.wait_until_nobody_waits().await;
+    }
+}
+
+#[tokio::test]
+async fn events_status_and_waiting_callers_keep_nothing_alive_that_is_not_theirs() {
+    let elsewhere = Elsewhere::new();
+    let source = elsewhere.source().build().unwrap();
+    source.token().await.unwrap();
+    let mut events = source.events();
+    drop(source);
+    assert!(matches!(within(events.next()).await, Some(Event::Closed)));
+    assert!(within(events.next()).await.is_none());
+    until_no_task_is_left().await;
+
+    // A future that waits is a handle as long as it lives.
+    elsewhere.server.fail_always(Fault::Hang);
+    let source = elsewhere.source().build().unwrap();
+    let mut waiting = Box::pin({
+        let source = source.clone();
+        async move { source.token().await }
+    });
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("nobody answers"),
+        () = elsewhere.server.wait_for_token_requests(2) => {}
+    }
+    drop(source);
+    yield_now().await;
+    assert!(Handle::current().metrics().num_alive_tasks() > 0);
+    drop(waiting);
+    until_no_task_is_left().await;
+    elsewhere.wait_until_nobody_waits().await;
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_family_though_a_request_hangs() {
+    let elsewhere = Elsewhere::new();
+    // Its clock stands still, so it cannot be that a wait was given up.
+    let source = elsewhere.source().clock(Arc::<ManualClock>::default()).build().unwrap();
+    let relative = source.with("https://other.example", ["read"]).unwrap();
+    assert!(relative.token().await.is_ok());
+    let mut events = [source.events(), relative.events()];
+    elsewhere.server.fail_always(Fault::Hang);
+    source.prefetch();
+    elsewhere.server.wait_for_token_requests(2).await;
+    let waiting = tokio::spawn({
+        let source = source.clone();
+        async move { source.token().await }
+    });
+    yield_now().await;
+
+    within(source.shutdown()).await;
+    assert_eq!(within(waiting).await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    let late = source.with("https://late.example", ["read"]).unwrap();
+    for member in [&source, &relative, &late] {
+        assert_eq!(member.token().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(member.authorization().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(member.prefetch().await.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(member.current_token().is_none());
+        assert_eq!(member.status().state, State::Closed);
+        assert!(member.events().next().await.is_none());
+        member.set_credentials("app", "another");
+        within(member.shutdown()).await;
+    }
+    for events in &mut events {
+        assert!(matches!(within(events.next()).await, Some(Event::Closed)));
+        assert!(within(events.next()).await.is_none());
+    }
+    until_no_task_is_left().await;
+    elsewhere.wait_until_nobody_waits().await;
+}
+
+#[test]
+fn shutdown_waits_no_longer_than_a_second_for_a_runtime_that_stands_still() {
+    let elsewhere = Elsewhere::new();
+    let clock = Arc::new(ManualClock::default());
+    let source = elsewhere.source().clock(clock.clone()).build().unwrap();
+    let frozen = one_thread();
+    frozen.block_on(source.token()).unwrap();
+    let other = one_thread();
+    other.block_on(async {
+        let mut shutdown = Box::pin(source.shutdown());
+        tokio::select! {
+            biased;
+            () = &mut shutdown => panic!("the task cannot have ended"),
+            () = async { for _ in 0..100 { yield_now().await } } => {}
+        }
+        clock.advance(Duration::from_secs(1));
+        within(shutdown).await;
+        assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[tokio::test]
+async fn with_the_idle_policy_requests_stop_after_an_unused_lifetime_and_the_next_read_starts_again() {
+    let elsewhere = Elsewhere::new();
+    let server = &elsewhere.server;
+    let clock = Arc::new(ManualClock::default());
+    let policy = RenewalPolicy::default().stop_after_unused(1);
+    let source = elsewhere.source().clock(clock.clone()).renewal(policy).build().unwrap();
+    let lifetime = async |idle: bool| {
+        clock.advance(HOUR);
+        until(|| source.status().state == if idle { State::Idle } else { State::Fresh }).await;
+    };
+    source.token().await.unwrap();
+    // It was used, so it is renewed; and then no more.
+    lifetime(false).await;
+    assert_eq!(server.token_requests(), 2);
+    for _ in 0..5 {
+        lifetime(true).await;
+    }
+    assert_eq!(server.token_requests(), 2);
+    assert!(Handle::current().metrics().num_alive_tasks() > 0, "it rests, it has not ended");
+
+    within(source.token()).await.unwrap();
+    assert_eq!((server.token_requests(), source.status().state), (3, State::Fresh));
+    // As long as it is read, it is kept.
+    for used in 4..8 {
+        source.token().await.unwrap();
+        lifetime(false).await;
+        assert_eq!(server.token_requests(), used);
+    }
+}
+
+/// One client for the whole process, as programs have it.
+mod in_a_static {
+    use super::*;
+
+    static ELSEWHERE: LazyLock<Elsewhere> = LazyLock::new(Elsewhere::new);
+    static CLOCK: LazyLock<Arc<ManualClock>> = LazyLock::new(Arc::default);
+    static CLIENT: LazyLock<Client> =
+        LazyLock::new(|| ELSEWHERE.client().clock(CLOCK.clone()).build().unwrap());
+    /// Has the tests run one after another.
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    async fn use_it() {
+        let _turn = TURN.lock().await;
+        // What the test before left behind serves; and what this one needs anew, it gets.
+        for _ in 0..3 {
+            let before = ELSEWHERE.server.token_requests();
+            assert_eq!(within(CLIENT.get("orders").send()).await.unwrap().status(), 200);
+            CLOCK.advance(2 * HOUR);
+            assert!(CLIENT.current_token().is_none());
+            assert_eq!(within(CLIENT.get("orders").send()).await.unwrap().status(), 200);
+            let requests = ELSEWHERE.server.token_requests() - before;
+            assert!((1..=2).contains(&requests), "{requests} requests");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_works_in_one_test() {
+        use_it().await;
+    }
+
+    #[tokio::test]
+    async fn it_works_in_a_second_test() {
+        use_it().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_works_in_a_test_of_many_threads() {
+        use_it().await;
+    }
+
+    #[test]
+    fn it_works_in_one_runtime_after_another() {
+        for _ in 0..10 {
+            one_thread().block_on(use_it());
+        }
+    }
+}
+
+/// What the whole process holds.
+#[cfg(target_os = "linux")]
+mod in_a_process_of_its_own {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    struct Holdings {
+        threads: usize,
+        files: usize,
+        kib: usize,
+    }
+
+    impl Holdings {
+        fn now() -> Self {
+            let count = |folder| std::fs::read_dir(folder).unwrap().count();
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            let kib = resident.trim().trim_end_matches(" kB").parse().unwrap();
+            Self { threads: count("/proc/self/task"), files: count("/proc/self/fd"), kib }
+        }
+    }
+
+    async fn never_started(elsewhere: &Elsewhere, number: usize) {
+        for _ in 0..number {
+            drop(elsewhere.client().build().unwrap());
+        }
+    }
+
+    async fn fresh(elsewhere: &Elsewhere, number: usize) {
+        for _ in 0..number {
+            elsewhere.client().build().unwrap().token().await.unwrap();
+        }
+    }
+
+    async fn hanging(elsewhere: &Elsewhere, number: usize) {
+        elsewhere.server.fail_always(Fault::Hang);
+        elsewhere.server.reset_counters();
+        for nth in 0..number {
+            let client = elsewhere.client().build().unwrap();
+            client.prefetch();
+            elsewhere.server.wait_for_token_requests(nth as u64 + 1).await;
+        }
+        elsewhere.server.heal();
+    }
+
+    async fn shut_down(elsewhere: &Elsewhere, number: usize) {
+        for _ in 0..number {
+            let client = elsewhere.client().build().unwrap();
+            client.prefetch();
+            client.shutdown().await;
+        }
+    }
+
+    /// 10,000 in all; those that ask a server are fewer, since each costs a connection.
+    async fn make_and_drop(elsewhere: &Elsewhere, number: usize) {
+        never_started(elsewhere, number * 7 / 10).await;
+        fresh(elsewhere, number / 10).await;
+        hanging(elsewhere, number / 10).await;
+        shut_down(elsewhere, number / 10).await;
+        until_no_task_is_left().await;
+        elsewhere.wait_until_nobody_waits().await;
+    }
+
+    #[test]
+    fn ten_thousand_clients_leave_nothing_behind() {
+        const ALONE: &str = "EVERTOKEN_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            // Other tests' threads and sockets come and go.
+            let name = std::thread::current().name().unwrap().to_owned();
+            let test = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", &name, "--test-threads=1", "--nocapture"])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&test.stdout);
+            assert!(
+                test.status.success() && told.contains("1 passed"),
+                "{told}{}",
+                String::from_utf8_lossy(&test.stderr)
+            );
+            return;
+        }
+        let runtime = one_thread();
+        runtime.block_on(async {
+            let elsewhere = Elsewhere::new();
+            // Without one that lives on, each would make the shared transports anew, 10 ms in all.
+            let lasting = elsewhere.client().build().unwrap();
+            make_and_drop(&elsewhere, 1_000).await;
+            let before = Holdings::now();
+            make_and_drop(&elsewhere, 10_000).await;
+            until(|| Holdings::now().files <= before.files).await;
+            let after = Holdings::now();
+            println!("{before:?} {after:?}");
+            assert!(after.threads <= before.threads, "{before:?} {after:?}");
+            // A leaked client would have some KiB; the server keeps what it issued, some MiB in all.
+            assert!(after.kib < before.kib + 12 * 1024, "{before:?} {after:?}");
+            drop(lasting);
+
+            // And with the transports.
+            never_started(&elsewhere, 20).await;
+            let before = Holdings::now();
+            never_started(&elsewhere, 100).await;
+            let after = Holdings::now();
+            assert!(after.threads <= before.threads && after.files <= before.files, "{before:?} {after:?}");
+            assert!(after.kib < before.kib + 5 * 1024, "{before:?} {after:?}");
+        });
+    }
+}
