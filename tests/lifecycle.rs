@@ -246,7 +246,7 @@ async fn shutdown_ends_the_family_though_a_request_hangs() {
         assert!(member.current_token().is_none());
         assert_eq!(member.status().state, State::Closed);
         assert!(member.events().next().await.is_none());
-        member.set_credentials("app", "another");
+        member.set_credentials("app", "another").unwrap();
         within(member.shutdown()).await;
     }
     for events in &mut events {

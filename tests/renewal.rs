@@ -77,7 +77,7 @@ async fn a_server_that_gives_the_same_token_again_is_not_hammered() {
         second = source.token().await.unwrap();
     }
     // Each answer has less life left than the one before: a few requests, never more than the floor allows.
-    assert!((2..=8).contains(&server.token_requests()), "{} requests", server.token_requests());
+    assert!((3..=8).contains(&server.token_requests()), "{} requests", server.token_requests());
 }
 
 #[tokio::test]

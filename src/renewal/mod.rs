@@ -2,6 +2,7 @@
 
 mod backoff;
 mod events;
+mod outcome;
 mod plan;
 mod policy;
 mod refresher;

@@ -47,6 +47,14 @@ impl Schedule {
         let fresh_for = (renew_after + life / 10).min(serve_for);
         Some(Self { renew_after, serve_for, fresh_for, floor })
     }
+
+    /// The same for a token that the server gave before: its life has not begun anew, so that the floor must not
+    /// shrink with what is left of it.
+    pub(crate) fn given_again(self, before: &Self) -> Self {
+        let floor = self.floor.max(before.floor);
+        let renew_after = self.renew_after.max(floor).min(self.serve_for);
+        Self { renew_after, fresh_for: self.fresh_for.max(renew_after), floor, ..self }
+    }
 }
 
 /// The least time between the beginnings of two attempts, for tokens of this life.

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use super::refresher::{Refresher, Step};
+use super::outcome::Step;
+use super::refresher::Refresher;
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,0 +1,213 @@
+//! The task's side of the refresher: its next step, and what becomes of an attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::events::Event;
+use super::plan::Next;
+use super::refresher::{GRACE, Inner, Refresher};
+use super::slot::Held;
+use super::telemetry::Report;
+use super::token::AccessToken;
+use crate::clock::{Moment, system_time};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Result};
+use crate::grant::TokenResponse;
+
+/// What the task is to do.
+pub(super) enum Step {
+    Stop,
+    Sleep(Option<Duration>),
+    Attempt { credentials: Arc<Credentials>, timeout: Duration },
+}
+impl Refresher {
+    /// A sign of life, and the next step.
+    pub(super) fn next_step(&self, epoch: u64) -> Step {
+        self.observe();
+        let mut inner = self.lock();
+        if self.is_closed() || inner.task.epoch != epoch {
+            return Step::Stop;
+        }
+        let now = self.clock.now();
+        if let Some(mended) = self.slot.held().and_then(|held| held.reanchored(&now)) {
+            self.slot.store(Some(mended));
+        }
+        let held = self.slot.held();
+        let next = inner.plan.next(&now, held.as_deref());
+        inner.task.beats += 1;
+        inner.task.attempting = matches!(next, Next::Attempt { .. });
+        inner.task.due = match next {
+            Next::Sleep(left) => now.monotonic + left,
+            Next::Attempt { .. } | Next::Rest => Duration::MAX - GRACE,
+        };
+        match next {
+            Next::Attempt { timeout } => Step::Attempt { credentials: self.credentials.get(), timeout },
+            Next::Sleep(left) => Step::Sleep(Some(left)),
+            Next::Rest => Step::Sleep(None),
+        }
+    }
+
+    fn observe(&self) {
+        if let Some(held) = self.slot.held() {
+            let now = self.clock.now();
+            Report::Observed { age: now.since(&held.anchor), remaining: held.remaining(&now) }
+                .tell(&self.endpoint);
+        }
+    }
+
+    pub(super) fn beat(&self, epoch: u64) -> bool {
+        let mut inner = self.lock();
+        inner.task.beats += 1;
+        !self.is_closed() && inner.task.epoch == epoch
+    }
+
+    /// What an attempt came to. A superseded task's outcome, and a stale credential's, change nothing.
+    pub(super) fn settle(&self, epoch: u64, used: &Credentials, outcome: Result<TokenResponse>) {
+        let report = {
+            let mut inner = self.lock();
+            if self.is_closed() || inner.task.epoch != epoch {
+                return;
+            }
+            inner.task.attempting = false;
+            let current = self.credentials.get();
+            let now = self.clock.now();
+            match outcome {
+                Ok(_) if used.app_id != current.app_id => None,
+                Ok(response) => Some(self.take(&mut inner, &now, used, response)),
+                Err(_) if used.generation != current.generation => None,
+                Err(error) => Some(self.fail(&mut inner, &now, error)),
+            }
+        };
+        self.bump();
+        // Not under the lock: a subscriber may well ask for the status.
+        if let Some(report) = report {
+            report.tell(&self.endpoint);
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn hold(&self, response: TokenResponse) {
+        let used = self.credentials.get();
+        let report = self.take(&mut self.lock(), &self.clock.now(), &used, response);
+        report.tell(&self.endpoint);
+    }
+
+    fn take(&self, inner: &mut Inner, now: &Moment, used: &Credentials, response: TokenResponse) -> Report {
+        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes } = response;
+        let schedule = inner
+            .plan
+            .schedule(lifetime, round_trip, refresh_in)
+            .filter(|schedule| now.since(&sent) < schedule.serve_for);
+        let Some(schedule) = schedule else {
+            return self.fail(inner, now, Error::expired_on_arrival().with_server(self.endpoint.server()));
+        };
+        let before = self.slot.held();
+        let schedule = match before.as_deref() {
+            Some(held) if held.token.as_str() == text.token() => schedule.given_again(&held.schedule),
+            _ => schedule,
+        };
+        let after_refusal = inner.plan.succeeded(&schedule, before.as_deref());
+        let scope = scope.or_else(|| self.endpoint.grant_request().scope());
+        let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
+        self.slot.store(Some(Held::new(token, schedule, sent, used.generation, after_refusal)));
+        inner.last_renewal = Some(*now);
+        inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
+        Report::Renewed { lifetime, round_trip, missing_scopes }
+    }
+
+    fn fail(&self, inner: &mut Inner, now: &Moment, error: Error) -> Report {
+        let held = self.slot.held();
+        let remaining = held.as_deref().map(|held| held.remaining(now)).filter(|left| !left.is_zero());
+        let error = inner.plan.failed(now, error, remaining);
+        if let Some(held) = held.filter(|held| held.withheld) {
+            self.slot.store(Some(held.withholding(false)));
+        }
+        if error.kind() == ErrorKind::CredentialsRejected {
+            inner.events.send(Event::CredentialsRejected { error: error.clone() });
+        }
+        let next_attempt = error.retry_after().unwrap_or_default();
+        inner.events.send(Event::RenewalFailed { error: error.clone(), next_attempt });
+        Report::Failed { error, remaining }
+    }
+
+    /// The task of this epoch is gone, by a panic or with its runtime. The waiters start another.
+    pub(super) fn died(&self, epoch: u64) {
+        {
+            let mut inner = self.lock();
+            if inner.task.epoch != epoch {
+                return;
+            }
+            inner.task.alive = false;
+            inner.task.attempting = false;
+        }
+        self.hand_out_again();
+        self.bump();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::credentials::CredentialCell;
+    use crate::grant::{Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint};
+    use crate::renewal::policy::RenewalPolicy;
+    use crate::renewal::slot::Look;
+    use crate::renewal::status::State;
+    use crate::secret::BearerText;
+
+    fn refresher() -> Refresher {
+        let endpoint = TokenEndpoint::new(
+            Server::token_url("https://as.example/token", false).unwrap(),
+            GrantRequest::default(),
+            None,
+            false,
+            HttpTransport::shared().unwrap(),
+            Arc::new(Discovery::default()),
+        );
+        let credentials = Arc::new(CredentialCell::new("id".into(), "one".into()));
+        Refresher::new(endpoint, credentials, Clock::System, RenewalPolicy::default(), None, Some(1))
+    }
+
+    fn token(refresher: &Refresher) -> TokenResponse {
+        TokenResponse {
+            text: BearerText::new("t").unwrap(),
+            sent: refresher.clock.now(),
+            round_trip: Duration::ZERO,
+            lifetime: Duration::from_secs(100),
+            refresh_in: None,
+            scope: None,
+            missing_scopes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_failure_of_a_credential_that_was_replaced_is_ignored() {
+        let refresher = refresher();
+        let old = refresher.credentials.get();
+        refresher.credential_changed(refresher.credentials.set("id".into(), "two".into()));
+        refresher.settle(0, &old, Err(Error::new(ErrorKind::CredentialsRejected, "no")));
+        assert_eq!(refresher.status().state, State::Starting);
+        refresher.settle(0, &old, Ok(token(&refresher)));
+        assert_eq!(refresher.status().state, State::Fresh, "a token of the same app id is as good as any");
+    }
+
+    #[test]
+    fn the_token_of_another_app_id_is_discarded() {
+        let refresher = refresher();
+        let old = refresher.credentials.get();
+        refresher.credential_changed(refresher.credentials.set("other".into(), "two".into()));
+        refresher.settle(0, &old, Ok(token(&refresher)));
+        assert!(matches!(refresher.look(), Look::Nothing));
+    }
+
+    #[test]
+    fn a_superseded_task_changes_nothing() {
+        let refresher = refresher();
+        let credentials = refresher.credentials.get();
+        refresher.settle(7, &credentials, Ok(token(&refresher)));
+        assert!(matches!(refresher.look(), Look::Nothing));
+        assert!(matches!(refresher.next_step(7), Step::Stop));
+        assert!(!refresher.beat(7) && refresher.beat(0));
+    }
+}
