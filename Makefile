@@ -1,6 +1,10 @@
 # A machine needs Rust (rustup's stable toolchain with clippy and rustfmt), a C compiler, Node.js 20 and npm.
 # Whatever else a target needs, it installs at a pinned version into .tools/ or a folder that git ignores.
 
+# A pipeline fails where its first part does.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 BOTH := tests/both_providers/Cargo.toml
@@ -8,12 +12,12 @@ BOTH := tests/both_providers/Cargo.toml
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package both-providers audit
+.PHONY: help test fmt lint deny unit doc package examples both-providers audit
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package unit both-providers ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit both-providers ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
@@ -36,6 +40,11 @@ doc: ## The documentation, with no warning
 
 package: ## The crate as it is published builds on its own
 	cargo package --locked --package evertoken --allow-dirty --all-features
+
+examples: ## Runs every example
+	for example in $(patsubst examples/%.rs,%,$(wildcard examples/*.rs)); do \
+	  echo "-- $$example"; cargo run --quiet --locked --example $$example | tail -n 12 || exit 1; \
+	done
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

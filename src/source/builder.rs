@@ -302,3 +302,68 @@ impl<T> fmt::Debug for Builder<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn from(vars: &[(&str, &str)]) -> Builder<TokenSource> {
+        Builder::from_lookup(|name| {
+            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
+        })
+    }
+
+    #[test]
+    fn the_environment_is_read_whole() {
+        let builder = from(&[
+            ("EVERTOKEN_APP_ID", "id"),
+            ("EVERTOKEN_APP_SECRET", "s3cr3t"),
+            ("EVERTOKEN_ISSUER", "https://as.example/"),
+            ("EVERTOKEN_AUDIENCE", "https://api.example"),
+            ("EVERTOKEN_SCOPE", "read write"),
+            ("EVERTOKEN_BASE_URL", "https://api.example/v1/"),
+        ]);
+        assert!(!format!("{builder:?}").contains("s3cr3t"));
+        let source = builder.build().unwrap();
+        let request = source.refresher().grant_request();
+        assert_eq!(request.audience.as_deref(), Some("https://api.example"));
+        assert_eq!(request.scopes, ["read", "write"]);
+        assert_eq!(source.family.credentials.get().app_id, "id");
+        assert!(source.origins().check(&Url::parse("https://api.example/x").unwrap()).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (vars, named) in [
+            (&[][..], "EVERTOKEN_APP_ID is not set"),
+            (&[("EVERTOKEN_APP_ID", "id")], "EVERTOKEN_APP_SECRET is not set"),
+            (&[("EVERTOKEN_APP_ID", "id"), ("EVERTOKEN_APP_SECRET", "s")], "`issuer` or `token_url`"),
+        ] {
+            let error = from(vars).build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_when_building() {
+        let builder = || TokenSource::builder("id", "s").token_url("https://as.example/token");
+        for (mistaken, named) in [
+            (TokenSource::builder("", "s").token_url("https://as.example/token"), "app id"),
+            (TokenSource::builder("id", "s").token_url("http://as.example/token"), "token_url"),
+            (TokenSource::builder("id", "s").issuer("as.example"), "issuer"),
+            (builder().base_url("http://api.example/"), "base_url"),
+            (builder().trusted_origin("https://u:p@api.example/"), "trusted_origin"),
+            (builder().scope("a\"b"), "scope"),
+            (builder().resource("relative"), "resource"),
+            (builder().token_param("client_secret", "x"), "client_secret"),
+            (builder().renewal(RenewalPolicy::default().renew_at(2.0)), "renew_at"),
+        ] {
+            let error = mistaken.build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{named}");
+            assert!(error.to_string().contains(named), "{error}");
+            assert!(!error.is_retryable(), "{error}");
+        }
+    }
+}
