@@ -25,7 +25,7 @@ impl Refresher {
     pub(super) fn next_step(&self, epoch: u64) -> Step {
         self.observe();
         let mut inner = self.lock();
-        if self.is_closed() || inner.task.epoch != epoch {
+        if self.is_closed() || inner.task.pulse.epoch != epoch {
             return Step::Stop;
         }
         let now = self.clock.now();
@@ -34,7 +34,7 @@ impl Refresher {
         }
         let held = self.slot.held();
         let next = inner.plan.next(&now, held.as_deref());
-        inner.task.beats += 1;
+        inner.task.pulse.beats += 1;
         inner.task.attempting = matches!(next, Next::Attempt { .. });
         inner.task.due = match next {
             Next::Sleep(left) => now.monotonic + left,
@@ -57,15 +57,15 @@ impl Refresher {
 
     pub(super) fn beat(&self, epoch: u64) -> bool {
         let mut inner = self.lock();
-        inner.task.beats += 1;
-        !self.is_closed() && inner.task.epoch == epoch
+        inner.task.pulse.beats += 1;
+        !self.is_closed() && inner.task.pulse.epoch == epoch
     }
 
     /// What an attempt came to. A superseded task's outcome, and a stale credential's, change nothing.
     pub(super) fn settle(&self, epoch: u64, used: &Credentials, outcome: Result<TokenResponse>) {
         let report = {
             let mut inner = self.lock();
-            if self.is_closed() || inner.task.epoch != epoch {
+            if self.is_closed() || inner.task.pulse.epoch != epoch {
                 return;
             }
             inner.task.attempting = false;
@@ -134,7 +134,7 @@ impl Refresher {
     pub(super) fn died(&self, epoch: u64) {
         {
             let mut inner = self.lock();
-            if inner.task.epoch != epoch {
+            if inner.task.pulse.epoch != epoch {
                 return;
             }
             inner.task.alive = false;

@@ -47,16 +47,21 @@ pub(super) struct Inner {
 /// The running task, as far as the readers know.
 #[derive(Default)]
 pub(super) struct Task {
-    /// Raised by every start: a task of an older epoch starts nothing more.
-    pub(super) epoch: u64,
+    pub(super) pulse: Pulse,
     pub(super) alive: bool,
     pub(super) attempting: bool,
-    /// Counts the signs of life.
-    pub(super) beats: u64,
     /// By the monotonic clock, when the task will wake by itself.
     pub(super) due: Duration,
     abort: Option<AbortHandle>,
     join: Option<JoinHandle<()>>,
+}
+
+/// Who is the task, and how often it has shown itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pulse {
+    /// Raised by every start: a task of an older epoch starts nothing more.
+    pub(super) epoch: u64,
+    pub(super) beats: u64,
 }
 
 /// What became of a token that the API refused.
@@ -127,7 +132,7 @@ impl Refresher {
     /// Where there is no tokio runtime to run it on.
     pub(crate) fn ensure_running(self: &Arc<Self>) -> Result<()> {
         let now = self.clock.now();
-        let epoch = {
+        let pulse = {
             let mut inner = self.lock();
             if self.is_closed() {
                 return Ok(());
@@ -139,30 +144,29 @@ impl Refresher {
                 self.wake.notify_one();
                 return Ok(());
             }
-            task.epoch
+            task.pulse
         };
-        self.take_over(epoch)
+        self.take_over(pulse)
     }
 
-    /// The running task's epoch and its signs of life so far; a reader who sees no new ones for long takes over.
-    pub(crate) fn pulse(&self) -> (u64, u64) {
-        let inner = self.lock();
-        (inner.task.epoch, inner.task.beats)
+    /// A reader who sees no new one for long takes over.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.lock().task.pulse
     }
 
-    /// Starts a task in the place of the one of this epoch, which starts nothing more if it ever wakes. Of many
-    /// readers who find the same task dead or frozen, one does it.
-    pub(crate) fn take_over(self: &Arc<Self>, mut epoch: u64) -> Result<()> {
+    /// Starts a task in the place of the one whose last pulse this is, and which starts nothing more if it ever
+    /// wakes. Of many readers who find the same task dead or frozen, one does it; and none if it shows itself first.
+    pub(crate) fn take_over(self: &Arc<Self>, mut last: Pulse) -> Result<()> {
         let current = Handle::try_current().ok();
         let (one, other) =
-            if epoch == 0 { (self.runtime.clone(), current) } else { (current, self.runtime.clone()) };
+            if last.epoch == 0 { (self.runtime.clone(), current) } else { (current, self.runtime.clone()) };
         let mut any = false;
         for runtime in [one, other].into_iter().flatten() {
             any = true;
-            if self.start_on(&runtime, epoch) {
+            if self.start_on(&runtime, last) {
                 return Ok(());
             }
-            epoch += 1;
+            last.epoch += 1;
         }
         Err(Error::configuration(if any {
             "the tokio runtime that was to renew the token has been shut down"
@@ -175,28 +179,28 @@ impl Refresher {
     }
 
     /// False where the runtime has been shut down.
-    fn start_on(self: &Arc<Self>, runtime: &Handle, superseded: u64) -> bool {
+    fn start_on(self: &Arc<Self>, runtime: &Handle, last: Pulse) -> bool {
         let epoch = {
             let mut inner = self.lock();
             let task = &mut inner.task;
-            if task.epoch != superseded {
+            if task.pulse != last {
                 return true;
             }
             if let Some(old) = task.abort.take() {
                 old.abort();
             }
             task.join = None;
-            task.epoch += 1;
+            task.pulse.epoch += 1;
             task.alive = true;
             task.attempting = false;
             task.due = self.clock.now().monotonic;
-            task.epoch
+            task.pulse.epoch
         };
         // Not under the lock: a runtime that is gone drops the task, which takes the lock, right here.
         let join = runtime.spawn(task::run(self.clone(), epoch));
         let mut inner = self.lock();
         let task = &mut inner.task;
-        if task.epoch != epoch || self.is_closed() {
+        if task.pulse.epoch != epoch || self.is_closed() {
             join.abort();
             return true;
         }
@@ -313,7 +317,7 @@ impl Refresher {
             age: live.map(|held| now.since(&held.anchor)),
             scope: live.and_then(|held| held.token.scope().map(str::to_owned)),
             last_renewal: inner.last_renewal.map(|moment| system_time(moment.wall)),
-            next_attempt: due.filter(|_| inner.task.epoch > 0 && !self.is_closed()),
+            next_attempt: due.filter(|_| inner.task.pulse.epoch > 0 && !self.is_closed()),
             consecutive_failures: inner.plan.failures,
             last_error: inner.plan.last_error.clone(),
         }

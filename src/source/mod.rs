@@ -177,7 +177,7 @@ impl TokenSource {
             let pulse = refresher.pulse();
             strikes = if seen == Some(pulse) { strikes + 1 } else { 0 };
             if strikes >= 2 {
-                refresher.take_over(pulse.0)?;
+                refresher.take_over(pulse)?;
                 seen = None;
                 strikes = 0;
             } else {
@@ -328,13 +328,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn of_many_readers_who_find_the_same_task_gone_one_starts_another() {
+    async fn one_reader_takes_over_and_only_from_a_task_that_does_not_show_itself() {
         let source =
-            TokenSource::builder("app", "secret").token_url("https://as.example/token").build().unwrap();
-        let (epoch, _) = source.refresher().pulse();
-        for _ in 0..3 {
-            source.refresher().take_over(epoch).unwrap();
-            assert_eq!(source.refresher().pulse().0, epoch + 1);
-        }
+            TokenSource::builder("app", "secret").token_url("http://127.0.0.1:9/token").build().unwrap();
+        let refresher = source.refresher();
+        let before = refresher.pulse();
+        refresher.take_over(before).unwrap();
+        let started = refresher.pulse();
+        assert_ne!(started, before);
+        refresher.take_over(before).unwrap();
+        assert_eq!(refresher.pulse(), started, "another reader was faster");
+
+        tokio::task::yield_now().await;
+        let alive = refresher.pulse();
+        assert_ne!(alive, started);
+        refresher.take_over(started).unwrap();
+        assert_eq!(refresher.pulse(), alive, "the task was faster");
     }
 }
