@@ -99,6 +99,11 @@ pub(crate) fn shown(url: &Url) -> String {
     text
 }
 
+/// The same for what was given as a URL, and may hold anything until it has been checked.
+pub(crate) fn shown_text(text: &str) -> String {
+    Url::parse(text).map_or_else(|_| "not a URL".to_owned(), |url| shown(&url))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::credentials::{CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
 use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
-use crate::origin::{TrustedOrigins, parse_secure};
+use crate::origin::{TrustedOrigins, parse_secure, shown_text};
 use crate::renewal::RenewalPolicy;
 use crate::secret::SecretString;
 
@@ -297,8 +297,8 @@ impl<T> fmt::Debug for Builder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("app_id", &self.config.app_id)
-            .field("issuer", &self.config.issuer)
-            .field("token_url", &self.config.token_url)
+            .field("issuer", &self.config.issuer.as_deref().map(shown_text))
+            .field("token_url", &self.config.token_url.as_deref().map(shown_text))
             .finish_non_exhaustive()
     }
 }
