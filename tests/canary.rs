@@ -199,8 +199,8 @@ async fn neither_secret_nor_token_is_anywhere_but_on_the_wire() {
     assert!(tokens.len() >= 2);
     let mut forbidden = vec![SECRET, ENCODED, BASIC_ENCODED, BASIC_RAW];
     forbidden.extend(tokens.iter().map(String::as_str));
-    for bad in leaks(&text, &forbidden) {
-        let at = text.find(bad).unwrap();
+    if let Some(bad) = leaks(&text, &forbidden).first() {
+        let at = text.find(*bad).unwrap();
         let around: String =
             text[..at].chars().rev().take(400).collect::<Vec<_>>().into_iter().rev().collect();
         panic!("{bad:?} shows after: {around}");
