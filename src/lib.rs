@@ -38,8 +38,8 @@
 //! # What it cannot do
 //!
 //! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. Tokens
-//! are not shared between processes: each one asks for its own, and again after each start. The app secret is sent by
-//! `client_secret_basic` or `client_secret_post` ([`ClientAuth`]); there is no other way yet.
+//! are not shared between processes: each one asks for its own, and again after each start. [`ClientAuth`] has the
+//! ways to authenticate; there are no others yet.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -50,6 +50,7 @@ mod error;
 mod grant;
 #[cfg(feature = "middleware")]
 mod middleware;
+mod network;
 mod origin;
 mod renewal;
 mod secret;

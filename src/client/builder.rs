@@ -10,7 +10,8 @@ use crate::source::Builder;
 pub type ClientBuilder = Builder<Client>;
 
 impl Builder<Client> {
-    /// The transport of API calls, for proxies, certificates and the like. Token requests never go over it.
+    /// The transport of API calls. Token requests never go over it, and the network settings of this builder do not
+    /// hold for it.
     ///
     /// By default all clients made in a runtime share one: 10 s to connect, no limit on the whole, and
     /// [`redirect_policy`](crate::redirect_policy), without which a chain of redirects can carry a token away. Give
@@ -47,7 +48,8 @@ impl Client {
         let base = builder.parsed_base_url()?.map(BaseUrl::new).transpose()?;
         let http = match config.http_client.clone() {
             Some(own) => Arc::new(own),
-            None => default()?,
+            None if config.network.is_default() => default()?,
+            None => Arc::new(transport::new(&config.network)?),
         };
         let timeout = config.timeout;
         let source = builder.into_source()?;

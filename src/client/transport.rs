@@ -1,14 +1,12 @@
 //! The connections of API calls.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use tokio::runtime::{Handle, Id};
 
 use crate::error::{Error, Result};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::network::Network;
 
 /// A client costs milliseconds and a hundred KiB, most of it for the certificates.
 static SHARED: Mutex<Vec<(Option<Id>, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
@@ -23,14 +21,14 @@ pub(super) fn shared() -> Result<Arc<reqwest::Client>> {
     if let Some(client) = known.and_then(|(_, client)| client.upgrade()) {
         return Ok(client);
     }
-    let client = Arc::new(new()?);
+    let client = Arc::new(new(&Network::default())?);
     shared.push((runtime, Arc::downgrade(&client)));
     Ok(client)
 }
 
-pub(super) fn new() -> Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
+pub(super) fn new(network: &Network) -> Result<reqwest::Client> {
+    network
+        .apply(reqwest::Client::builder())
         .redirect(redirect_policy())
         // A query may hold what the next host need not know.
         .referer(false)

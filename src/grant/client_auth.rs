@@ -26,6 +26,11 @@ pub enum ClientAuth {
     ClientSecretBasicRaw,
     /// `client_id` and `client_secret` in the form body.
     ClientSecretPost,
+    /// Mutual TLS with a certificate of an authority that the server trusts (RFC 8705 2.1). It needs the builder's
+    /// `client_certificate`; the app secret is not sent and may be empty.
+    TlsClientAuth,
+    /// Mutual TLS with a self-signed certificate that the server knows (RFC 8705 2.2), else as `TlsClientAuth`.
+    SelfSignedTlsClientAuth,
 }
 
 const BASIC: &str = "Basic ";
@@ -56,12 +61,33 @@ impl ClientAuth {
         }
     }
 
+    /// Whether the connection itself says who the client is (RFC 8705 2).
+    pub(crate) fn is_mutual_tls(self) -> bool {
+        matches!(self, ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth)
+    }
+
+    /// What goes into the form body, for the methods that have something there.
+    pub(super) fn fields(self, credentials: &Credentials) -> Vec<(&'static str, &str)> {
+        match self {
+            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretBasicRaw => Vec::new(),
+            ClientAuth::ClientSecretPost => vec![
+                ("client_id", &credentials.app_id),
+                ("client_secret", credentials.app_secret.expose_secret()),
+            ],
+            ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => {
+                vec![("client_id", &credentials.app_id)]
+            }
+        }
+    }
+
     /// The `Authorization` header, for the methods that have one.
     pub(super) fn header(self, credentials: &Credentials) -> Option<HeaderValue> {
         let pair = match self {
             ClientAuth::ClientSecretBasic => encoded_pair(credentials),
             ClientAuth::ClientSecretBasicRaw => raw_pair(credentials),
-            ClientAuth::ClientSecretPost => return None,
+            ClientAuth::ClientSecretPost
+            | ClientAuth::TlsClientAuth
+            | ClientAuth::SelfSignedTlsClientAuth => return None,
         };
         let mut line = Zeroizing::new(String::with_capacity(BASIC.len() + pair.len().div_ceil(3) * 4));
         line.push_str(BASIC);

@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(300);
 pub(super) struct Metadata {
     issuer: String,
     pub(super) token_endpoint: Url,
+    /// Where clients with a certificate go instead (RFC 8705 5).
+    pub(super) mtls_token_endpoint: Option<Url>,
     pub(super) auth_methods: Vec<String>,
 }
 
@@ -168,6 +170,7 @@ fn request(url: &Url) -> Result<Request<Bytes>> {
 struct Found {
     issuer: String,
     token_endpoint: String,
+    mtls_token_endpoint: Option<String>,
     auth_methods: Vec<String>,
 }
 
@@ -179,6 +182,10 @@ fn understand(body: &[u8]) -> Option<Found> {
     Some(Found {
         issuer: text("issuer")?,
         token_endpoint: text("token_endpoint")?,
+        mtls_token_endpoint: document
+            .pointer("/mtls_endpoint_aliases/token_endpoint")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
         auth_methods: methods.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
     })
 }
@@ -204,6 +211,9 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
             &found.token_endpoint,
             allow_insecure,
         )?,
+        mtls_token_endpoint: found
+            .mtls_token_endpoint
+            .and_then(|url| origin::parse_secure("the metadata's alias", &url, allow_insecure).ok()),
         auth_methods: found.auth_methods,
     })
 }

@@ -110,7 +110,9 @@ impl TokenEndpoint {
             Server::Issuer(issuer) => {
                 let transport = &*self.transport;
                 let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
-                (metadata.token_endpoint.clone(), Some(metadata))
+                let mutual_tls = self.auth.is_some_and(ClientAuth::is_mutual_tls);
+                let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| mutual_tls);
+                (alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata))
             }
         };
         if let Some(fixed) = self.auth {
@@ -184,7 +186,6 @@ impl TokenEndpoint {
     }
 
     fn http_request(&self, url: &Url, auth: ClientAuth, credentials: &Credentials) -> Result<Request<Bytes>> {
-        let in_body = (auth == ClientAuth::ClientSecretPost).then_some(credentials);
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.as_str())
@@ -193,7 +194,7 @@ impl TokenEndpoint {
         if let Some(header) = auth.header(credentials) {
             request = request.header(header::AUTHORIZATION, header);
         }
-        request.body(Bytes::from_owner(self.request.form_body(in_body))).map_err(|error| {
+        request.body(Bytes::from_owner(self.request.form_body(&auth.fields(credentials)))).map_err(|error| {
             Error::configuration("the token endpoint's address is not usable")
                 .with_server(origin::shown(url))
                 .with_source(error)

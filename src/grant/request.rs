@@ -4,9 +4,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::client_auth::form_encoded;
-use crate::credentials::Credentials;
 use crate::error::{Error, Result};
-use crate::secret::ExposeSecret;
 
 /// What is asked for: all that makes one token differ from another of the same client, hence also a cache key.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -78,8 +76,8 @@ impl GrantRequest {
         (!self.scopes.is_empty()).then(|| self.scopes.join(" "))
     }
 
-    /// The body of the token request (RFC 6749 4.4.2); `credentials` where they go into the body.
-    pub(super) fn form_body(&self, credentials: Option<&Credentials>) -> Zeroizing<String> {
+    /// The body of the token request (RFC 6749 4.4.2), with what of the client's authentication goes there.
+    pub(super) fn form_body(&self, authentication: &[(&str, &str)]) -> Zeroizing<String> {
         let scope = self.scopes.join(" ");
         let mut fields = vec![("grant_type", "client_credentials")];
         if !scope.is_empty() {
@@ -88,23 +86,25 @@ impl GrantRequest {
         fields.extend(self.audience.as_deref().map(|audience| ("audience", audience)));
         fields.extend(self.resources.iter().map(|resource| ("resource", resource.as_str())));
         fields.extend(self.params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        if let Some(credentials) = credentials {
-            fields.push(("client_id", &credentials.app_id));
-            fields.push(("client_secret", credentials.app_secret.expose_secret()));
-        }
-        // Enough for the worst case, since a buffer that grows leaves unwiped copies behind.
-        let capacity = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
-        let mut body = Zeroizing::new(String::with_capacity(capacity));
-        for (name, value) in fields {
-            if !body.is_empty() {
-                body.push('&');
-            }
-            body.extend(form_encoded(name));
-            body.push('=');
-            body.extend(form_encoded(value));
-        }
-        body
+        fields.extend(authentication);
+        form(&fields)
     }
+}
+
+/// `application/x-www-form-urlencoded`.
+pub(super) fn form(fields: &[(&str, &str)]) -> Zeroizing<String> {
+    // Enough for the worst case, since a buffer that grows leaves unwiped copies behind.
+    let capacity = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+    let mut body = Zeroizing::new(String::with_capacity(capacity));
+    for (name, value) in fields {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        body.extend(form_encoded(name));
+        body.push('=');
+        body.extend(form_encoded(value));
+    }
+    body
 }
 
 /// `NQCHAR = %x21 / %x23-5B / %x5D-7E` (RFC 6749 appendix A).
@@ -133,15 +133,14 @@ mod tests {
         let mut request =
             request(&["read write", "read"], &["https://a.example/x?y=1", "urn:b"], &[("o r", "1+1")]);
         request.audience = Some("https://api".into());
-        let credentials = Credentials { app_id: "a&b".into(), app_secret: "s=t".into(), generation: 0 };
         let request = request.checked().unwrap();
         assert_eq!(
-            *request.form_body(Some(&credentials)),
+            *request.form_body(&[("client_id", "a&b"), ("client_secret", "s=t")]),
             "grant_type=client_credentials&scope=read%20write&audience=https%3A%2F%2Fapi\
              &resource=https%3A%2F%2Fa.example%2Fx%3Fy%3D1&resource=urn%3Ab&o%20r=1%2B1&client_id=a%26b&client_secret=s%3Dt"
         );
         assert!(!format!("{request:?}").contains("1+1"), "{request:?}");
-        assert_eq!(*GrantRequest::default().form_body(None), "grant_type=client_credentials");
+        assert_eq!(*GrantRequest::default().form_body(&[]), "grant_type=client_credentials");
     }
 
     #[test]
@@ -176,9 +175,7 @@ mod tests {
             secret in any::<String>(),
         ) {
             let request = GrantRequest { audience: audience.clone(), params: params.clone(), ..GrantRequest::default() };
-            let credentials =
-                Credentials { app_id: id.clone(), app_secret: secret.clone().into(), generation: 0 };
-            let body = request.checked().unwrap().form_body(Some(&credentials));
+            let body = request.checked().unwrap().form_body(&[("client_id", &id), ("client_secret", &secret)]);
             let mut expected = vec![("grant_type".to_owned(), "client_credentials".to_owned())];
             expected.extend(audience.map(|audience| ("audience".into(), audience)));
             expected.extend(params);

@@ -2,7 +2,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -10,11 +9,10 @@ use reqwest::{ClientBuilder, redirect, retry};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::network::Network;
 
 /// The longest body that is read, decompressed: 1 MiB. A token response has a few KiB.
 const MAX_BODY: usize = 1 << 20;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How requests reach the authorization server: the seam below the parsing of what it answers, by which tests
 /// replace the network.
@@ -121,7 +119,7 @@ impl From<reqwest::Error> for TransportError {
 pub(crate) struct HttpTransport(reqwest::Client);
 
 impl HttpTransport {
-    /// A transport with the network settings of `builder` (proxies, certificates, resolver).
+    /// A transport with the network settings of `builder` (proxies, certificates, time to connect).
     pub(crate) fn new(builder: ClientBuilder) -> Result<Self> {
         builder
             .user_agent(concat!("evertoken/", env!("CARGO_PKG_VERSION")))
@@ -131,7 +129,6 @@ impl HttpTransport {
             .pool_max_idle_per_host(0)
             .http1_only()
             .gzip(true)
-            .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map(Self)
             .map_err(|error| {
@@ -151,7 +148,7 @@ impl HttpTransport {
         if let Some(transport) = shared.upgrade() {
             return Ok(transport);
         }
-        let transport = Arc::new(Self::new(ClientBuilder::new())?);
+        let transport = Arc::new(Self::new(Network::default().apply(ClientBuilder::new()))?);
         *shared = Arc::downgrade(&transport);
         Ok(transport)
     }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::credentials::{CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
 use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
+use crate::network::Network;
 use crate::origin::{TrustedOrigins, parse_secure, shown_text};
 use crate::renewal::RenewalPolicy;
 use crate::secret::SecretString;
@@ -42,12 +43,13 @@ pub(crate) struct Config {
     token_timeout: Duration,
     pub(crate) timeout: Option<Duration>,
     pub(crate) http_client: Option<reqwest::Client>,
+    pub(crate) network: Network,
     pub(crate) runtime: Option<Handle>,
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
     seed: Option<u64>,
     /// The first mistake that a setter could not tell of.
-    mistake: Option<Error>,
+    pub(super) mistake: Option<Error>,
 }
 
 impl<T> Builder<T> {
@@ -66,6 +68,7 @@ impl<T> Builder<T> {
             token_timeout: TOKEN_TIMEOUT,
             timeout: None,
             http_client: None,
+            network: Network::default(),
             runtime: None,
             clock: Clock::System,
             transport: None,
@@ -230,6 +233,7 @@ impl<T> Builder<T> {
             allow_insecure_http,
             policy,
             token_timeout,
+            network,
             runtime,
             clock,
             transport,
@@ -256,9 +260,16 @@ impl<T> Builder<T> {
         for url in base_url.iter().chain(&trusted_origins) {
             origins.add(&parse_secure("base_url or trusted_origin", url, insecure)?);
         }
+        if client_auth.is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
+            return Err(Error::configuration(
+                "`client_auth` is mutual TLS, but the client has no certificate",
+            )
+            .advice("give it one with `client_certificate`"));
+        }
         let transport = match transport {
             Some(transport) => transport,
-            None => HttpTransport::shared()?,
+            None if network.is_default() => HttpTransport::shared()?,
+            None => Arc::new(HttpTransport::new(network.apply(reqwest::ClientBuilder::new()))?),
         };
         let discovery = Arc::new(Discovery::default());
         let endpoint =

@@ -3,6 +3,7 @@
 mod builder;
 mod challenge;
 mod family;
+mod network;
 
 use std::fmt;
 use std::future::{Future, IntoFuture};

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::client::transport;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::Network;
 
 static SHARED: Mutex<Weak<Worker>> = Mutex::new(Weak::new());
 
@@ -63,7 +64,7 @@ impl Worker {
         if let Some(transport) = self.transport.get() {
             return Ok(transport.clone());
         }
-        let new = Arc::new(transport::new()?);
+        let new = Arc::new(transport::new(&Network::default())?);
         Ok(self.transport.get_or_init(|| new).clone())
     }
 
