@@ -61,6 +61,7 @@ pub mod testing;
 #[cfg(feature = "blocking")]
 pub use client::blocking;
 pub use client::{Client, ClientBuilder, RequestBuilder, redirect_policy};
+pub use credentials::ApiKey;
 pub use error::{Error, ErrorKind, Result};
 pub use grant::ClientAuth;
 #[cfg(feature = "middleware")]

@@ -20,7 +20,8 @@ pub use self::builder::ClientBuilder;
 pub use self::request::RequestBuilder;
 pub use self::transport::redirect_policy;
 use self::url::BaseUrl;
-use crate::error::Result;
+use crate::credentials::ApiKey;
+use crate::error::{Error, Result};
 use crate::renewal::{AccessToken, Events, Status};
 use crate::secret::SecretString;
 use crate::source::{Builder, Prefetch, TokenSource};
@@ -61,6 +62,11 @@ impl Client {
     /// Begins a client for these credentials: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
     pub fn builder(app_id: impl Into<String>, app_secret: impl Into<SecretString>) -> ClientBuilder {
         Builder::new(app_id.into(), app_secret.into())
+    }
+
+    /// Begins a client for an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
+    pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> ClientBuilder {
+        Builder::new_from(key)
     }
 
     /// Begins a `GET` of `path`; see [`request`](Self::request).

@@ -1,5 +1,8 @@
 //! Who we are: app id and app secret, and the one place where they can change.
 
+mod api_key;
+mod base62;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +10,8 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::secret::SecretString;
+
+pub use api_key::ApiKey;
 
 /// An app id and its secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use url::Url;
 use super::TokenSource;
 use super::family::Family;
 use crate::clock::Clock;
-use crate::credentials::{CredentialCell, checked_app_id};
+use crate::credentials::{ApiKey, CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
 use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
 use crate::network::Network;
@@ -76,6 +76,16 @@ impl<T> Builder<T> {
             mistake: None,
         };
         Self { config, target: PhantomData }
+    }
+
+    pub(crate) fn new_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> Self {
+        let (mistake, (app_id, app_secret)) = match key.try_into() {
+            Ok(key) => (None, key.into_parts()),
+            Err(error) => (Some(error.into()), Default::default()),
+        };
+        let mut this = Self::new(app_id, app_secret);
+        this.config.mistake = mistake;
+        this
     }
 
     /// Reads the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, `EVERTOKEN_ISSUER` or

@@ -15,7 +15,8 @@ use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use url::Url;
 
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::credentials::ApiKey;
+use crate::error::{Error, Result};
 use crate::origin::TrustedOrigins;
 use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refresher, Status};
 use crate::secret::SecretString;
@@ -50,6 +51,11 @@ impl TokenSource {
     /// Starts with the app id and app secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
     pub fn builder(app_id: impl Into<String>, app_secret: impl Into<SecretString>) -> Builder<TokenSource> {
         Builder::new(app_id.into(), app_secret.into())
+    }
+
+    /// Starts with an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
+    pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> Builder<TokenSource> {
+        Builder::new_from(key)
     }
 
     fn refresher(&self) -> &Arc<Refresher> {

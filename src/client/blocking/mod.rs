@@ -30,7 +30,8 @@ use reqwest::Request;
 pub use self::request::RequestBuilder;
 pub use self::response::Response;
 use self::worker::Worker;
-use crate::error::Result;
+use crate::credentials::ApiKey;
+use crate::error::{Error, Result};
 use crate::renewal::{AccessToken, Events, Status};
 use crate::secret::SecretString;
 use crate::source::{Builder, TokenSource};
@@ -79,6 +80,11 @@ impl Client {
     /// Begins a client for these credentials: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1).
     pub fn builder(app_id: impl Into<String>, app_secret: impl Into<SecretString>) -> ClientBuilder {
         Builder::new(app_id.into(), app_secret.into())
+    }
+
+    /// Begins a client for an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
+    pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> ClientBuilder {
+        Builder::new_from(key)
     }
 
     /// Begins a `GET` of `path`; see [`crate::Client::request`].
