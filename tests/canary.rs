@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evertoken::testing::{AuthServer, Fault, fixed_client};
-use evertoken::{Error, RenewalPolicy, TokenSource, blocking};
+use evertoken::{ApiKey, Error, RenewalPolicy, TokenSource, blocking};
 use house::{client, source};
 use metrics_util::debugging::DebuggingRecorder;
 use tracing_subscriber::fmt::MakeWriter;
@@ -159,6 +159,11 @@ async fn neither_secret_nor_token_is_anywhere_but_on_the_wire() {
     seen.error(&api.get("https://elsewhere.example/").send().await.unwrap_err());
     api.set_credentials("app", format!("{SECRET}, the second")).unwrap();
 
+    let key = ApiKey::issue("acme_live", "app", SECRET).unwrap();
+    let mistyped = key.expose().replace('4', "5") + "x";
+    seen.show(&(&key, key.to_string(), TokenSource::builder_from(key.expose())));
+    seen.error(&ApiKey::parse(&mistyped).unwrap_err());
+
     // A panic whose message has all of it in it.
     let panicking = tokio::spawn({
         let (api, token) = (api.clone(), token.clone());
@@ -198,6 +203,7 @@ async fn neither_secret_nor_token_is_anywhere_but_on_the_wire() {
     let tokens = server.issued_tokens();
     assert!(tokens.len() >= 2);
     let mut forbidden = vec![SECRET, ENCODED, BASIC_ENCODED, BASIC_RAW];
+    forbidden.extend([key.expose(), mistyped.as_str()]);
     forbidden.extend(tokens.iter().map(String::as_str));
     if let Some(bad) = leaks(&text, &forbidden).first() {
         let at = text.find(*bad).unwrap();
