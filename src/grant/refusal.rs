@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
 
 use super::document::Document;
 use super::pacing;
@@ -163,8 +164,13 @@ fn redirection(answer: &Response<Bytes>, asked: &Asked<'_>, quoter: &Quoter<'_>)
     let target = answer
         .headers()
         .get(header::LOCATION)
-        .and_then(|location| asked.endpoint.join(location.to_str().ok()?).ok())
-        .map_or_else(String::new, |url| format!(" to {}", quoter.text(&origin::shown(&url), LONGEST_TEXT)));
+        // Before it is parsed, which encodes a part of it; and decoded, whoever encoded it.
+        .and_then(|location| asked.endpoint.join(&quoter.text(location.to_str().ok()?, usize::MAX)).ok())
+        .map_or_else(String::new, |url| {
+            let target = origin::shown(&url);
+            let target = percent_decode_str(&target).decode_utf8_lossy();
+            format!(" to {}", quoter.text(&target, LONGEST_TEXT))
+        });
     let status = answer.status();
     let moved = matches!(status.as_u16(), 301 | 308);
     Error::new(
