@@ -10,6 +10,8 @@ pub enum ErrorKind {
     /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). It mends
     /// when the credential changes; meanwhile the refresher probes every 1 to 5 minutes.
     CredentialsRejected,
+    /// The credential could not be used: the [`Signer`](crate::Signer) that holds its key failed.
+    CredentialsUnavailable,
     /// The authorization server could not be reached, broke off, or answered with a 5xx.
     AuthServerUnavailable,
     /// The authorization server asks for fewer requests (429, `slow_down`).
@@ -104,8 +106,13 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let retryable =
-            matches!(kind, ErrorKind::AuthServerUnavailable | ErrorKind::Throttled | ErrorKind::Timeout);
+        let retryable = matches!(
+            kind,
+            ErrorKind::CredentialsUnavailable
+                | ErrorKind::AuthServerUnavailable
+                | ErrorKind::Throttled
+                | ErrorKind::Timeout
+        );
         Self(Box::new(Inner {
             kind,
             message: message.into(),

@@ -38,8 +38,9 @@
 //! # What it cannot do
 //!
 //! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. Tokens
-//! are not shared between processes: each one asks for its own, and again after each start. [`ClientAuth`] has the
-//! ways to authenticate; there are no others yet.
+//! are not shared between processes: each one asks for its own, and again after each start. How the client
+//! authenticates is [`ClientAuth`]'s matter: by its secret, by a JWT signed with the secret or a private key, or by a
+//! certificate.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -63,7 +64,10 @@ pub use client::blocking;
 pub use client::{Client, ClientBuilder, RequestBuilder, redirect_policy};
 pub use credentials::ApiKey;
 pub use error::{Error, ErrorKind, Result};
-pub use grant::ClientAuth;
+pub use grant::{
+    AssertionAudience, ClientAuth, HmacAlgorithm, PrivateKeyJwt, SecretJwt, Signed, Signer, SigningAlgorithm,
+    SigningKey,
+};
 #[cfg(feature = "middleware")]
 pub use middleware::{TokenLayer, TokenMiddleware, TokenService};
 pub use renewal::{AccessToken, Event, Events, RenewalPolicy, State, Status};

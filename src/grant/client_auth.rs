@@ -7,16 +7,18 @@ use http::HeaderValue;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use super::assertion::{PrivateKeyJwt, Recipient, SecretJwt};
+use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::ExposeSecret;
 
-/// How the app id and app secret are shown to the token endpoint (RFC 6749 2.3.1).
+/// How the client shows the token endpoint who it is (RFC 6749 2.3.1, RFC 7523 2.2, RFC 8705 2).
 ///
-/// Where none is set, what the server's metadata announces chooses, and `ClientSecretBasic` where they say
-/// nothing; only then is `ClientSecretBasicRaw` tried as well, where the two differ and the first was refused. A
-/// method that was set is never departed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where none is set, what the server's metadata announces chooses, `ClientSecretBasic` before `ClientSecretPost`
+/// before `ClientSecretJwt`, and `ClientSecretBasic` where they say nothing; only then is `ClientSecretBasicRaw` tried
+/// as well, where the two differ and the first was refused. A method that was set is never departed from.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// HTTP Basic with id and secret form-encoded first, as RFC 6749 2.3.1 wants it (a space is `%20`).
@@ -31,9 +33,30 @@ pub enum ClientAuth {
     TlsClientAuth,
     /// Mutual TLS with a self-signed certificate that the server knows (RFC 8705 2.2), else as `TlsClientAuth`.
     SelfSignedTlsClientAuth,
+    /// A short-lived JWT whose MAC has the app secret as its key, so that the secret itself is not sent
+    /// (`client_secret_jwt`, OpenID Connect Core 9, RFC 7523 2.2).
+    ClientSecretJwt(SecretJwt),
+    /// A short-lived JWT signed with a private key (`private_key_jwt`, OpenID Connect Core 9, RFC 7523 2.2). The app
+    /// secret is not used and may be empty.
+    PrivateKeyJwt(PrivateKeyJwt),
+}
+
+impl From<SecretJwt> for ClientAuth {
+    fn from(method: SecretJwt) -> Self {
+        ClientAuth::ClientSecretJwt(method)
+    }
+}
+
+impl From<PrivateKeyJwt> for ClientAuth {
+    fn from(method: PrivateKeyJwt) -> Self {
+        ClientAuth::PrivateKeyJwt(method)
+    }
 }
 
 const BASIC: &str = "Basic ";
+
+/// RFC 7523 2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// What `application/x-www-form-urlencoded` leaves alone, by the strictest reading: all servers agree on it.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -51,43 +74,98 @@ impl ClientAuth {
             Ok(ClientAuth::ClientSecretBasic)
         } else if offers("client_secret_post") {
             Ok(ClientAuth::ClientSecretPost)
+        } else if offers("client_secret_jwt") {
+            Ok(SecretJwt::new().into())
         } else {
             let offered: String = methods.join(", ").chars().take(200).collect();
             Err(Error::new(
                 ErrorKind::RequestRefused,
-                format!("the authorization server announces no way to send an app secret, only {offered:?}"),
+                format!("the authorization server announces no use of an app secret, only {offered:?}"),
             )
-            .advice("set `client_auth` if it takes one nevertheless"))
+            .advice("set `client_auth`: with a key where that is `private_key_jwt`"))
         }
     }
 
+    /// Whether the app secret is used.
+    pub(crate) fn needs_secret(&self) -> bool {
+        !(self.is_mutual_tls() || matches!(self, ClientAuth::PrivateKeyJwt(_)))
+    }
+
     /// Whether the connection itself says who the client is (RFC 8705 2).
-    pub(crate) fn is_mutual_tls(self) -> bool {
+    pub(crate) fn is_mutual_tls(&self) -> bool {
         matches!(self, ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth)
     }
 
-    /// What goes into the form body, for the methods that have something there.
-    pub(super) fn fields(self, credentials: &Credentials) -> Vec<(&'static str, &str)> {
+    /// A refusal with advice that fits the method.
+    pub(super) fn advised(&self, error: Error) -> Error {
         match self {
-            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretBasicRaw => Vec::new(),
-            ClientAuth::ClientSecretPost => vec![
+            ClientAuth::PrivateKeyJwt(_) if error.kind() == ErrorKind::CredentialsRejected => error.advice(
+                "check that the server has this key for the app id, under this `kid` and algorithm, what audience it \
+                 wants, and both clocks",
+            ),
+            _ => error,
+        }
+    }
+
+    /// The method as logs name it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            ClientAuth::ClientSecretBasic => "client_secret_basic",
+            ClientAuth::ClientSecretBasicRaw => "client_secret_basic, raw",
+            ClientAuth::ClientSecretPost => "client_secret_post",
+            ClientAuth::TlsClientAuth => "tls_client_auth",
+            ClientAuth::SelfSignedTlsClientAuth => "self_signed_tls_client_auth",
+            ClientAuth::ClientSecretJwt(_) => "client_secret_jwt",
+            ClientAuth::PrivateKeyJwt(_) => "private_key_jwt",
+        }
+    }
+
+    /// The client assertion, for the methods that have one: another one at every call.
+    pub(super) async fn assertion(
+        &self,
+        for_whom: Recipient<'_>,
+        credentials: &Credentials,
+        clock: &Clock,
+    ) -> Result<Option<Zeroizing<String>>> {
+        match self {
+            ClientAuth::ClientSecretJwt(method) => method.assertion(for_whom, credentials, clock).map(Some),
+            ClientAuth::PrivateKeyJwt(method) => {
+                method.assertion(for_whom, credentials, clock).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What goes into the form body, for the methods that have something there.
+    pub(super) fn fields<'a>(
+        &self,
+        credentials: &'a Credentials,
+        assertion: Option<&'a str>,
+    ) -> Vec<(&'static str, &'a str)> {
+        match (self, assertion) {
+            (ClientAuth::ClientSecretPost, _) => vec![
                 ("client_id", &credentials.app_id),
                 ("client_secret", credentials.app_secret.expose_secret()),
             ],
-            ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => {
+            (ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth, _) => {
                 vec![("client_id", &credentials.app_id)]
             }
+            // The id is optional here (RFC 7521 4.2), but some servers look for it.
+            (_, Some(assertion)) => vec![
+                ("client_id", &credentials.app_id),
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", assertion),
+            ],
+            _ => Vec::new(),
         }
     }
 
     /// The `Authorization` header, for the methods that have one.
-    pub(super) fn header(self, credentials: &Credentials) -> Option<HeaderValue> {
+    pub(super) fn header(&self, credentials: &Credentials) -> Option<HeaderValue> {
         let pair = match self {
             ClientAuth::ClientSecretBasic => encoded_pair(credentials),
             ClientAuth::ClientSecretBasicRaw => raw_pair(credentials),
-            ClientAuth::ClientSecretPost
-            | ClientAuth::TlsClientAuth
-            | ClientAuth::SelfSignedTlsClientAuth => return None,
+            _ => return None,
         };
         let mut line = Zeroizing::new(String::with_capacity(BASIC.len() + pair.len().div_ceil(3) * 4));
         line.push_str(BASIC);
@@ -125,15 +203,31 @@ pub(super) fn raw_pair(credentials: &Credentials) -> Zeroizing<String> {
 
 /// Which kind of Basic has worked, and for which generation of the credentials.
 #[derive(Debug, Default)]
-pub(super) struct Proven(Mutex<Option<(u64, ClientAuth)>>);
+pub(super) struct Proven(Mutex<Option<(u64, Basic)>>);
+
+/// The kinds of Basic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basic {
+    Encoded,
+    Raw,
+}
+
+impl From<Basic> for ClientAuth {
+    fn from(basic: Basic) -> Self {
+        match basic {
+            Basic::Encoded => ClientAuth::ClientSecretBasic,
+            Basic::Raw => ClientAuth::ClientSecretBasicRaw,
+        }
+    }
+}
 
 impl Proven {
-    pub(super) fn get(&self, generation: u64) -> Option<ClientAuth> {
+    pub(super) fn get(&self, generation: u64) -> Option<Basic> {
         let proven = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         proven.filter(|(of, _)| *of == generation).map(|(_, auth)| auth)
     }
 
-    pub(super) fn set(&self, generation: u64, auth: Option<ClientAuth>) {
+    pub(super) fn set(&self, generation: u64, auth: Option<Basic>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = auth.map(|auth| (generation, auth));
     }
 }
@@ -176,13 +270,17 @@ mod tests {
     fn what_is_announced_chooses() {
         let choose = |methods: &[&str]| {
             ClientAuth::announced(&methods.iter().map(|m| (*m).into()).collect::<Vec<_>>())
+                .map(|method| method.name())
         };
-        assert_eq!(choose(&[]).unwrap(), ClientAuth::ClientSecretBasic);
-        assert_eq!(choose(&["private_key_jwt", "client_secret_post"]).unwrap(), ClientAuth::ClientSecretPost);
-        assert_eq!(
-            choose(&["client_secret_post", "client_secret_basic"]).unwrap(),
-            ClientAuth::ClientSecretBasic
-        );
+        for (methods, chosen) in [
+            (&[][..], "client_secret_basic"),
+            (&["private_key_jwt", "client_secret_post"], "client_secret_post"),
+            (&["client_secret_post", "client_secret_basic"], "client_secret_basic"),
+            (&["client_secret_jwt", "client_secret_post"], "client_secret_post"),
+            (&["private_key_jwt", "client_secret_jwt"], "client_secret_jwt"),
+        ] {
+            assert_eq!(choose(methods).unwrap(), chosen, "{methods:?}");
+        }
         let error = choose(&["private_key_jwt", "none"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RequestRefused);
         assert!(error.to_string().contains("\"private_key_jwt, none\""), "{error}");
@@ -191,8 +289,8 @@ mod tests {
     #[test]
     fn what_is_proven_holds_for_one_generation() {
         let proven = Proven::default();
-        proven.set(3, Some(ClientAuth::ClientSecretBasicRaw));
-        assert_eq!(proven.get(3), Some(ClientAuth::ClientSecretBasicRaw));
+        proven.set(3, Some(Basic::Raw));
+        assert_eq!(proven.get(3), Some(Basic::Raw));
         assert_eq!(proven.get(4), None);
         proven.set(3, None);
         assert_eq!(proven.get(3), None);

@@ -21,11 +21,13 @@ const RETRY: Duration = Duration::from_secs(300);
 /// What an issuer's metadata say that matters here (RFC 8414 2).
 #[derive(Debug)]
 pub(super) struct Metadata {
-    issuer: String,
+    pub(super) issuer: String,
     pub(super) token_endpoint: Url,
     /// Where clients with a certificate go instead (RFC 8705 5).
     pub(super) mtls_token_endpoint: Option<Url>,
     pub(super) auth_methods: Vec<String>,
+    /// How assertions may be signed.
+    pub(super) auth_algorithms: Vec<String>,
 }
 
 /// The metadata of an issuer, read when first needed and shared by a family of sources.
@@ -172,13 +174,17 @@ struct Found {
     token_endpoint: String,
     mtls_token_endpoint: Option<String>,
     auth_methods: Vec<String>,
+    auth_algorithms: Vec<String>,
 }
 
 /// `None` for what is no metadata, whatever else it is: some servers answer every URL with a page and 200.
 fn understand(body: &[u8]) -> Option<Found> {
     let document: Value = serde_json::from_slice(body).ok()?;
     let text = |name| document.get(name)?.as_str().map(str::to_owned);
-    let methods = document.get("token_endpoint_auth_methods_supported").and_then(Value::as_array);
+    let list = |name| {
+        let items = document.get(name).and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
     Some(Found {
         issuer: text("issuer")?,
         token_endpoint: text("token_endpoint")?,
@@ -186,7 +192,8 @@ fn understand(body: &[u8]) -> Option<Found> {
             .pointer("/mtls_endpoint_aliases/token_endpoint")
             .and_then(Value::as_str)
             .map(str::to_owned),
-        auth_methods: methods.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+        auth_methods: list("token_endpoint_auth_methods_supported"),
+        auth_algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
     })
 }
 
@@ -215,6 +222,7 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
             .mtls_token_endpoint
             .and_then(|url| origin::parse_secure("the metadata's alias", &url, allow_insecure).ok()),
         auth_methods: found.auth_methods,
+        auth_algorithms: found.auth_algorithms,
     })
 }
 

@@ -1,13 +1,18 @@
 //! How a token is asked for: one attempt at the client-credentials grant (RFC 6749 4.4). It knows nothing of when.
 
+mod assertion;
 mod client_auth;
 mod discovery;
 mod document;
+mod jwk;
+mod key_format;
 mod pacing;
 mod quote;
 mod refusal;
 mod request;
 mod response;
+mod signer;
+mod signing_key;
 mod transport;
 
 use std::fmt;
@@ -17,18 +22,23 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use url::Url;
 
-use client_auth::Proven;
+use assertion::Recipient;
+use client_auth::{Basic, Proven};
 use response::Asked;
 
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
+use crate::secret::{ExposeSecret, SecretString};
 
+pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
 pub(crate) use discovery::Discovery;
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
+pub use signer::{Signed, Signer, SigningAlgorithm};
+pub use signing_key::SigningKey;
 pub(crate) use transport::HttpTransport;
 pub use transport::Transport;
 #[cfg(feature = "testing")]
@@ -83,7 +93,7 @@ impl TokenEndpoint {
         Self {
             server: self.server.clone(),
             request,
-            auth: self.auth,
+            auth: self.auth.clone(),
             allow_insecure: self.allow_insecure,
             transport: self.transport.clone(),
             discovery: self.discovery.clone(),
@@ -110,36 +120,53 @@ impl TokenEndpoint {
             Server::Issuer(issuer) => {
                 let transport = &*self.transport;
                 let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
-                let mutual_tls = self.auth.is_some_and(ClientAuth::is_mutual_tls);
+                let mutual_tls = self.auth.as_ref().is_some_and(ClientAuth::is_mutual_tls);
                 let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| mutual_tls);
                 (alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata))
             }
         };
-        if let Some(fixed) = self.auth {
-            return self.ask(&url, fixed, clock, credentials).await;
+        let metadata = announced.as_deref();
+        let to = Recipient { metadata, token_endpoint: &url };
+        if let Some(fixed) = &self.auth {
+            return self.ask(to, fixed, clock, credentials).await;
         }
-        let methods = announced.as_ref().map_or(&[][..], |metadata| &metadata.auth_methods);
+        let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
         match ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))? {
-            ClientAuth::ClientSecretBasic => self.ask_basic(&url, clock, credentials).await,
-            other => self.ask(&url, other, clock, credentials).await,
+            ClientAuth::ClientSecretBasic => self.ask_basic(to, clock, credentials).await,
+            other => self.ask(to, &other, clock, credentials).await,
         }
+    }
+
+    /// What the app secret must be like, so that a mistake is told before anything is asked.
+    pub(crate) fn check_secret(&self, secret: &SecretString) -> Result<()> {
+        let needed = self.auth.as_ref().is_none_or(ClientAuth::needs_secret);
+        if needed && secret.expose_secret().is_empty() {
+            return Err(Error::configuration("the app secret is empty")
+                .advice("give one, or a `client_auth` that needs none, such as `PrivateKeyJwt`"));
+        }
+        Ok(())
     }
 
     /// Basic as the RFC has it; and, where that makes a difference and is refused, once more with the raw form. Which one
     /// worked is kept, until it is refused in its turn.
-    async fn ask_basic(&self, url: &Url, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
+    async fn ask_basic(
+        &self,
+        to: Recipient<'_>,
+        clock: &Clock,
+        credentials: &Credentials,
+    ) -> Result<TokenResponse> {
         if !client_auth::raw_differs(credentials) {
-            return self.ask(url, ClientAuth::ClientSecretBasic, clock, credentials).await;
+            return self.ask(to, &ClientAuth::ClientSecretBasic, clock, credentials).await;
         }
         let proven = self.proven.get(credentials.generation);
-        let mut auth = proven.unwrap_or(ClientAuth::ClientSecretBasic);
-        let mut outcome = self.ask(url, auth, clock, credentials).await;
+        let mut auth = proven.unwrap_or(Basic::Encoded);
+        let mut outcome = self.ask(to, &auth.into(), clock, credentials).await;
         if proven.is_none()
             && let Err(first) = &outcome
             && is_authentication_refused(first)
         {
-            auth = ClientAuth::ClientSecretBasicRaw;
-            let second = self.ask(url, auth, clock, credentials).await;
+            auth = Basic::Raw;
+            let second = self.ask(to, &auth.into(), clock, credentials).await;
             // A server that decodes finds the raw form malformed (oidc-provider: `invalid_request`): that says nothing.
             let says_nothing = second.as_ref().is_err_and(|error| {
                 error.oauth_error() == Some("invalid_request")
@@ -159,12 +186,16 @@ impl TokenEndpoint {
 
     async fn ask(
         &self,
-        url: &Url,
-        auth: ClientAuth,
+        to: Recipient<'_>,
+        auth: &ClientAuth,
         clock: &Clock,
         credentials: &Credentials,
     ) -> Result<TokenResponse> {
-        let request = self.http_request(url, auth, credentials)?;
+        let url = to.token_endpoint;
+        let assertion = auth.assertion(to, credentials, clock).await;
+        let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
+        let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
+        let request = self.http_request(url, auth, credentials, assertion)?;
         let sent = clock.now();
         let answer = self
             .transport
@@ -174,18 +205,26 @@ impl TokenEndpoint {
         let answered = clock.now();
         let status = answer.status();
         tracing::debug!(
-            target: "evertoken", server = %origin::shown(url), status = status.as_u16(), ?auth, "token endpoint answered"
+            target: "evertoken", server = %origin::shown(url), status = status.as_u16(), auth = auth.name(), "token endpoint answered"
         );
         if status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410) {
             self.discovery.doubt();
         }
         response::parse(
             &answer,
-            &Asked { endpoint: url, scopes: &self.request.scopes, credentials, sent, answered },
+            &Asked { endpoint: url, scopes: &self.request.scopes, credentials, assertion, sent, answered },
         )
+        .map_err(|error| auth.advised(error))
     }
 
-    fn http_request(&self, url: &Url, auth: ClientAuth, credentials: &Credentials) -> Result<Request<Bytes>> {
+    fn http_request(
+        &self,
+        url: &Url,
+        auth: &ClientAuth,
+        credentials: &Credentials,
+        assertion: Option<&str>,
+    ) -> Result<Request<Bytes>> {
+        let body = self.request.form_body(&auth.fields(credentials, assertion));
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.as_str())
@@ -194,7 +233,7 @@ impl TokenEndpoint {
         if let Some(header) = auth.header(credentials) {
             request = request.header(header::AUTHORIZATION, header);
         }
-        request.body(Bytes::from_owner(self.request.form_body(&auth.fields(credentials)))).map_err(|error| {
+        request.body(Bytes::from_owner(body)).map_err(|error| {
             Error::configuration("the token endpoint's address is not usable")
                 .with_server(origin::shown(url))
                 .with_source(error)

@@ -61,6 +61,7 @@ impl GrantRequest {
                 "" => "it has no name",
                 "grant_type" => "the grant is always client_credentials",
                 "client_id" | "client_secret" => "they are the builder's app id and app secret",
+                "client_assertion" | "client_assertion_type" => "use the builder's `client_auth`",
                 "scope" => "use the builder's `scope`",
                 "audience" => "use the builder's `audience`",
                 "resource" => "use the builder's `resource`",

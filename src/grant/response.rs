@@ -40,6 +40,8 @@ pub(super) struct Asked<'a> {
     pub(super) endpoint: &'a Url,
     pub(super) scopes: &'a [String],
     pub(super) credentials: &'a Credentials,
+    /// The client assertion that was sent.
+    pub(super) assertion: Option<&'a str>,
     pub(super) sent: Moment,
     pub(super) answered: Moment,
 }
@@ -52,7 +54,7 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
     };
     let document = document.as_ref();
     let token = document.and_then(|document| document.text("access_token"));
-    let quoter = Quoter { credentials: asked.credentials, token };
+    let quoter = Quoter { credentials: asked.credentials, token, assertion: asked.assertion };
     let outcome = match document {
         _ if refusal::is_one(answer, document, &quoter) => {
             Err(refusal::classify(answer, document, asked, &quoter))

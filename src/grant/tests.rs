@@ -222,7 +222,7 @@ async fn what_is_fixed_or_the_same_never_falls_back() {
         let script = Script::new([invalid_client(401)]);
         let outcome = endpoint(&script, auth).request(&Clock::System, &credentials("app", secret, 0)).await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsRejected);
-        assert_eq!(script.take_seen().len(), 1, "{auth:?}");
+        assert_eq!(script.take_seen().len(), 1, "{secret}");
     }
 }
 

@@ -165,8 +165,8 @@ impl<T> Builder<T> {
 
     /// How the client authenticates at the token endpoint. By default what discovery announces chooses,
     /// `client_secret_basic` before `client_secret_post`; [`ClientAuth`] tells the rest.
-    pub fn client_auth(mut self, method: ClientAuth) -> Self {
-        self.config.client_auth = Some(method);
+    pub fn client_auth(mut self, method: impl Into<ClientAuth>) -> Self {
+        self.config.client_auth = Some(method.into());
         self
     }
 
@@ -270,7 +270,7 @@ impl<T> Builder<T> {
         for url in base_url.iter().chain(&trusted_origins) {
             origins.add(&parse_secure("base_url or trusted_origin", url, insecure)?);
         }
-        if client_auth.is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
+        if client_auth.as_ref().is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
             return Err(Error::configuration(
                 "`client_auth` is mutual TLS, but the client has no certificate",
             )
@@ -284,6 +284,7 @@ impl<T> Builder<T> {
         let discovery = Arc::new(Discovery::default());
         let endpoint =
             TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery);
+        endpoint.check_secret(&app_secret)?;
         let family = Arc::new(Family {
             origins,
             token_timeout,

@@ -262,14 +262,17 @@ impl TokenSource {
     /// dropped where the app id does. A refused credential's successor is tried at once.
     ///
     /// # Errors
-    /// [`Configuration`](crate::ErrorKind::Configuration) where the app id is empty; the old credential stays.
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the app id, or a secret that is needed, is empty; the
+    /// old credential stays.
     pub fn set_credentials(
         &self,
         app_id: impl Into<String>,
         app_secret: impl Into<SecretString>,
     ) -> Result<()> {
         let app_id = crate::credentials::checked_app_id(app_id.into())?;
-        self.family.set_credentials(app_id, app_secret.into());
+        let app_secret = app_secret.into();
+        self.family.endpoint.check_secret(&app_secret)?;
+        self.family.set_credentials(app_id, app_secret);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ pub(in super::super) fn judge(status: u16, headers: &[(&str, &str)], body: &[u8]
             endpoint: &Url::parse("https://as.example/token?x").unwrap(),
             scopes: &["read".into(), "write".into()],
             credentials: &credentials("app", SECRET, 0),
+            assertion: None,
             sent,
             answered: Moment { monotonic: Duration::from_secs(12), ..sent },
         },
@@ -196,6 +197,7 @@ fn respond(status: u16, headers: &[(usize, Vec<u8>)], body: &[u8]) -> Result<Tok
         endpoint: &Url::parse("https://as.example/token").unwrap(),
         scopes: &[],
         credentials: &credentials("app", SECRET, 0),
+        assertion: None,
         sent,
         answered: sent,
     };
