@@ -2,6 +2,7 @@
 //! Needs node and npm, and fails without them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod assertions;
 mod provider;
 
 use std::collections::HashSet;

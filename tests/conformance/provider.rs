@@ -29,6 +29,16 @@ struct Ready {
     resource: String,
     basic: Credential,
     post: Credential,
+    mac: Credential,
+    keys: Vec<Keyed>,
+}
+
+/// A client with a private key: PEM, or a JWK.
+#[derive(Deserialize, Clone)]
+pub(crate) struct Keyed {
+    pub(crate) alg: String,
+    pub(crate) client_id: String,
+    pub(crate) key: String,
 }
 
 /// A client that the server knows.
@@ -41,7 +51,7 @@ pub(crate) struct Credential {
 /// A request that came to the token endpoint.
 #[derive(Deserialize, Debug, PartialEq)]
 pub(crate) struct TokenRequest {
-    /// `basic` or `post`.
+    /// `basic`, `post` or `assertion`.
     pub(crate) auth: String,
     pub(crate) status: u16,
 }
@@ -90,6 +100,33 @@ impl Provider {
     /// A client registered for `client_secret_post`, to which only the scope `orders:read` is open.
     pub(crate) fn post(&self) -> Credential {
         self.ready.post.clone()
+    }
+
+    /// A client registered for `client_secret_jwt`.
+    pub(crate) fn mac(&self) -> Credential {
+        self.ready.mac.clone()
+    }
+
+    /// The client registered for `private_key_jwt` with this algorithm only.
+    pub(crate) fn keyed(&self, alg: &str) -> Keyed {
+        self.ready.keys.iter().find(|keyed| keyed.alg == alg).unwrap().clone()
+    }
+
+    /// The client assertions that came so far.
+    pub(crate) async fn assertions(&self) -> Vec<String> {
+        let request = self.http.get(format!("{}/control/assertions", self.issuer()));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Sends an assertion once more, as who found it would.
+    pub(crate) async fn replay(&self, assertion: &str) -> (u16, Value) {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", assertion),
+        ];
+        let answer = self.http.post(format!("{}/token", self.issuer())).form(&form).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// Gives a client another secret; the old one is void from now on.

@@ -6,7 +6,8 @@
 // it never outlives the test that started it.
 //
 //   POST /control/secret    {client_id, client_secret}: gives a client another secret
-//   GET  /control/requests  the token requests so far: [{auth: "basic" | "post", status}]
+//   GET  /control/requests  the token requests so far: [{auth: "basic" | "post" | "assertion", status}]
+//   GET  /control/assertions  the client assertions in them
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -35,7 +36,27 @@ const POST = client('till: 50%+2', '+% :&=;', {
   scope: 'orders:read',
 });
 
-const records = new Map([BASIC, POST].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
+const MAC = client('shop-mac', randomBytes(32).toString('hex'), { token_endpoint_auth_method: 'client_secret_jwt' });
+
+// Clients with a private key, each in another of the forms in which such keys are handed out.
+const keyed = (alg, kind, options, form) => {
+  const { privateKey, publicKey } = generateKeyPairSync(kind, options);
+  const metadata = client(`shop-${alg}`, undefined, {
+    token_endpoint_auth_method: 'private_key_jwt',
+    token_endpoint_auth_signing_alg: alg,
+    jwks: { keys: [{ ...publicKey.export({ format: 'jwk' }), kid: `kid-${alg}`, use: 'sig' }] },
+  });
+  const key = privateKey.export(form);
+  return { alg, metadata, key: typeof key === 'string' ? key : JSON.stringify(key) };
+};
+const KEYED = [
+  keyed('RS256', 'rsa', { modulusLength: 2048 }, { format: 'pem', type: 'pkcs1' }),
+  keyed('PS256', 'rsa', { modulusLength: 3072 }, { format: 'pem', type: 'pkcs8' }),
+  keyed('ES256', 'ec', { namedCurve: 'P-256' }, { format: 'pem', type: 'sec1' }),
+  keyed('EdDSA', 'ed25519', {}, { format: 'jwk' }),
+];
+
+const records = new Map([BASIC, POST, MAC, ...KEYED.map(({ metadata }) => metadata)].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
 
 // Clients come from here rather than from the configuration, which the server reads only once.
 class Adapter {
@@ -83,6 +104,7 @@ const configuration = {
 };
 
 const requests = [];
+const assertions = [];
 
 async function control(request, response) {
   if (request.url === '/control/secret') {
@@ -92,6 +114,8 @@ async function control(request, response) {
     response.writeHead(204).end();
   } else if (request.url === '/control/requests') {
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(requests));
+  } else if (request.url === '/control/assertions') {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(assertions));
   } else {
     response.writeHead(404).end();
   }
@@ -102,16 +126,21 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1');
 await once(server, 'listening');
 
 const issuer = `http://127.0.0.1:${server.address().port}`;
-const answer = new Provider(issuer, configuration).callback();
-server.on('request', (request, response) => {
-  if (request.url.startsWith('/control/')) return control(request, response);
-  if (request.url === '/token') {
-    const auth = request.headers.authorization === undefined ? 'post' : 'basic';
-    response.on('finish', () => requests.push({ auth, status: response.statusCode }));
-  }
-  return answer(request, response);
+const provider = new Provider(issuer, configuration);
+provider.use(async (ctx, next) => {
+  await next();
+  if (ctx.path !== '/token') return;
+  const assertion = ctx.oidc?.body?.client_assertion;
+  if (assertion) assertions.push(assertion);
+  const auth = assertion ? 'assertion' : ctx.headers.authorization === undefined ? 'post' : 'basic';
+  requests.push({ auth, status: ctx.status });
 });
+const answer = provider.callback();
+server.on('request', (request, response) =>
+  request.url.startsWith('/control/') ? control(request, response) : answer(request, response));
 
 process.stdin.resume().on('end', () => process.exit());
 const named = ({ client_id, client_secret }) => ({ client_id, client_secret });
-console.log(JSON.stringify({ issuer, resource: RESOURCE.identifier, basic: named(BASIC), post: named(POST) }));
+const keys = KEYED.map(({ alg, metadata, key }) => ({ alg, client_id: metadata.client_id, key }));
+const resource = RESOURCE.identifier;
+console.log(JSON.stringify({ issuer, resource, basic: named(BASIC), post: named(POST), mac: named(MAC), keys }));
