@@ -32,7 +32,7 @@ const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 pub fn fixed_client(token: &str, base_url: &str) -> Result<Client> {
     let text = BearerText::new(token)
         .ok_or_else(|| Error::configuration("the fixed token is not a b64token (RFC 6750 2.1)"))?;
-    let client = ClientBuilder::new("fixed".into(), "".into())
+    let client = ClientBuilder::new("fixed".into(), "unused".into())
         .token_url("https://fixed.invalid/token")
         .transport(Arc::new(Same(text.clone())))
         .base_url(base_url)
