@@ -183,7 +183,7 @@ async fn mutual_tls_stands_for_the_secret() {
                 .base_url(guarded.url("/v1/"))
                 .root_certificate(authority.pem())
                 .client_certificate(pem)
-                .client_auth(method)
+                .client_auth(method.clone())
                 .build()
                 .unwrap()
         };
