@@ -35,7 +35,8 @@ unit: ## All tests, examples and doc tests
 	cargo test --locked --workspace --all-features --all-targets
 	cargo test --locked --workspace --all-features --doc
 
-doc: ## The documentation, with no warning
+doc: ## The documentation, without and with all features, with no warning
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-default-features --no-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
 
 package: ## The crate as it is published builds on its own

@@ -34,6 +34,7 @@
 //! - `TokenLayer` and `TokenMiddleware` (feature `middleware`): the same for `tower` and `reqwest-middleware`.
 //! - `blocking` (feature `blocking`): the same for programs without an async runtime.
 //! - `testing` (feature `testing`): an authorization server in a box, with faults on command.
+//! - [`Preset`]: all of this as the SDK of one API; [`guide::sdk`] tells how to ship it.
 //!
 //! # What it cannot do
 //!
@@ -49,6 +50,7 @@ mod clock;
 mod credentials;
 mod error;
 mod grant;
+pub mod guide;
 #[cfg(feature = "middleware")]
 mod middleware;
 mod network;
@@ -58,10 +60,11 @@ mod secret;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod user_agent;
 
 #[cfg(feature = "blocking")]
 pub use client::blocking;
-pub use client::{Client, ClientBuilder, RequestBuilder, redirect_policy};
+pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy};
 pub use credentials::ApiKey;
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{

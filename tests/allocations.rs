@@ -106,9 +106,17 @@ async fn a_call_allocates_no_more_than_bare_reqwest() {
         api.get("orders").send().await.unwrap().bytes().await.unwrap();
     })
     .await;
-    println!("bare reqwest: {without} allocations a call, evertoken: {with}");
+    let named = server.builder().http_client(bare.clone()).user_agent("acme-sdk/1.2").build().unwrap();
+    let with_user_agent = fewest(async || {
+        named.get("orders").send().await.unwrap().bytes().await.unwrap();
+    })
+    .await;
+    println!(
+        "bare reqwest: {without} allocations a call, evertoken: {with}, with a user agent: {with_user_agent}"
+    );
     assert!(without > 0, "the counter counts");
     assert!(with <= without, "{with} against {without}");
+    assert!(with_user_agent <= without, "{with_user_agent} against {without}");
 }
 
 #[test]

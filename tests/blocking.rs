@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::response::IntoResponse;
-use evertoken::ErrorKind;
 use evertoken::blocking::Client;
 use evertoken::http::StatusCode;
+use evertoken::{ErrorKind, Event};
 use loopback::{FOREVER, Server, now, stalling_api};
 
 fn client(server: &Server) -> Client {
@@ -140,4 +140,26 @@ fn one_thread_serves_all_and_ends_with_the_last() {
     assert!(until(0));
 
     assert_eq!(client(&server).get("x").send().unwrap().status(), StatusCode::OK, "and it starts again");
+}
+
+#[test]
+fn events_are_iterated_until_the_client_is_gone() {
+    let _alone = alone();
+    let server = Server::guarded();
+    let api = client(&server);
+    let mut events = api.events();
+    assert!(events.try_next().is_none());
+    let waiting = std::thread::spawn({
+        let events = api.events();
+        move || events.map(|event| format!("{event:?}")).collect::<Vec<_>>()
+    });
+    api.token().unwrap();
+    assert!(matches!(events.next(), Some(Event::Renewed { .. })));
+    api.set_credentials("id", "another").unwrap();
+    assert!(matches!(events.next(), Some(Event::CredentialsRotated)));
+    drop(api);
+    assert!(matches!(events.next(), Some(Event::Closed)));
+    assert!(events.next().is_none() && events.next().is_none() && events.try_next().is_none());
+    let seen = waiting.join().unwrap();
+    assert!(seen.len() == 3 && seen[0].starts_with("Renewed") && seen[2] == "Closed", "{seen:?}");
 }

@@ -41,10 +41,12 @@ impl Builder<Client> {
 
 impl Client {
     pub(super) fn assemble<T>(
-        builder: Builder<T>,
+        mut builder: Builder<T>,
         default: impl FnOnce() -> Result<Arc<reqwest::Client>>,
     ) -> Result<Self> {
+        builder.config.fill();
         let config = &builder.config;
+        let user_agent = builder.parsed_user_agent()?;
         let base = builder.parsed_base_url()?.map(BaseUrl::new).transpose()?;
         let http = match config.http_client.clone() {
             Some(own) => Arc::new(own),
@@ -53,6 +55,6 @@ impl Client {
         };
         let timeout = config.timeout;
         let source = builder.into_source()?;
-        Ok(Self(Arc::new(Inner { source, http, base, timeout })))
+        Ok(Self(Arc::new(Inner { source, http, base, timeout, user_agent })))
     }
 }

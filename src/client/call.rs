@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, Entry, USER_AGENT};
 use http::{HeaderMap, Method, Version};
 use reqwest::{Request, Response};
 use url::Url;
@@ -18,6 +18,11 @@ impl Inner {
         let timeout = request.timeout().copied().or(self.timeout);
         let deadline = timeout.map(|timeout| Deadline::new(self.source.clock(), timeout));
         let remaining = || deadline.as_ref().map(Deadline::remaining);
+        if let Some(user_agent) = &self.user_agent
+            && let Entry::Vacant(absent) = request.headers_mut().entry(USER_AGENT)
+        {
+            absent.insert(user_agent.clone());
+        }
         if request.headers().contains_key(AUTHORIZATION) {
             return self.send(request, remaining()).await;
         }

@@ -4,6 +4,7 @@
 pub mod blocking;
 mod builder;
 mod call;
+mod preset;
 mod request;
 mod transport;
 mod url;
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Request, Response};
 
 pub use self::builder::ClientBuilder;
+pub use self::preset::Preset;
 pub use self::request::RequestBuilder;
 pub use self::transport::redirect_policy;
 use self::url::BaseUrl;
@@ -56,6 +58,8 @@ struct Inner {
     http: Arc<reqwest::Client>,
     base: Option<BaseUrl>,
     timeout: Option<Duration>,
+    /// What the transport does not say by itself.
+    user_agent: Option<HeaderValue>,
 }
 
 impl Client {

@@ -7,6 +7,7 @@ use tokio::runtime::{Handle, Id};
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::user_agent;
 
 /// A client costs milliseconds and a hundred KiB, most of it for the certificates.
 static SHARED: Mutex<Vec<(Option<Id>, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
@@ -32,7 +33,7 @@ pub(super) fn new(network: &Network) -> Result<reqwest::Client> {
         .redirect(redirect_policy())
         // A query may hold what the next host need not know.
         .referer(false)
-        .user_agent(concat!("evertoken/", env!("CARGO_PKG_VERSION")))
+        .user_agent(user_agent::OURS)
         .build()
         .map_err(|error| Error::configuration("the HTTP client cannot be made").with_source(error))
 }
@@ -41,8 +42,8 @@ pub(super) fn new(network: &Network) -> Result<reqwest::Client> {
 ///
 /// reqwest takes the `Authorization` header away at the step to another origin, but compares only with the step
 /// before, and so puts it back on at the next step within that other origin. This policy makes that step an error. It
-/// is part of the default transport; use it for an `http_client` of your own, and for one below
-/// [`TokenMiddleware`](crate::TokenMiddleware).
+/// is part of the default transport; use it for an `http_client` of your own, and for one below `TokenMiddleware`
+/// (feature `middleware`).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

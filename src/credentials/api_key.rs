@@ -148,6 +148,16 @@ impl ApiKey {
         self.text.expose_secret()
     }
 
+    /// The key, if it has this prefix.
+    pub(crate) fn of_prefix(self, wanted: Option<&str>) -> Result<Self> {
+        let Some(wanted) = wanted.filter(|wanted| *wanted != self.prefix) else {
+            return Ok(self);
+        };
+        checked_prefix(wanted)?;
+        Err(Error::configuration(format!("the API key begins with `{}_`, not with `{wanted}_`", self.prefix))
+            .advice("it is for another service, or for another environment of this one"))
+    }
+
     pub(crate) fn into_parts(self) -> (String, SecretString) {
         (self.app_id, self.app_secret)
     }

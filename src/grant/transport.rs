@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::user_agent;
 
 /// The longest body that is read, decompressed: 1 MiB. A token response has a few KiB.
 const MAX_BODY: usize = 1 << 20;
@@ -122,7 +123,7 @@ impl HttpTransport {
     /// A transport with the network settings of `builder` (proxies, certificates, time to connect).
     pub(crate) fn new(builder: ClientBuilder) -> Result<Self> {
         builder
-            .user_agent(concat!("evertoken/", env!("CARGO_PKG_VERSION")))
+            .user_agent(user_agent::OURS)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)

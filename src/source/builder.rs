@@ -3,19 +3,24 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::TokenSource;
+use super::defaults::Defaults;
 use super::family::Family;
 use crate::clock::Clock;
 use crate::credentials::{ApiKey, CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
-use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
+use crate::grant::{
+    ClientAuth, Discovery, GrantRequest, HttpTransport, Introduced, Server, TokenEndpoint, Transport,
+};
 use crate::network::Network;
 use crate::origin::{TrustedOrigins, parse_secure, shown_text};
 use crate::renewal::RenewalPolicy;
 use crate::secret::SecretString;
+use crate::user_agent;
 
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,11 +37,11 @@ pub struct Builder<T> {
 pub(crate) struct Config {
     app_id: String,
     app_secret: SecretString,
-    issuer: Option<String>,
-    token_url: Option<String>,
-    request: GrantRequest,
+    pub(super) issuer: Option<String>,
+    pub(super) token_url: Option<String>,
+    pub(super) request: GrantRequest,
     client_auth: Option<ClientAuth>,
-    base_url: Option<String>,
+    pub(super) base_url: Option<String>,
     trusted_origins: Vec<String>,
     allow_insecure_http: bool,
     policy: RenewalPolicy,
@@ -44,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) timeout: Option<Duration>,
     pub(crate) http_client: Option<reqwest::Client>,
     pub(crate) network: Network,
+    pub(super) user_agent: Option<String>,
+    pub(crate) defaults: Defaults,
     pub(crate) runtime: Option<Handle>,
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
@@ -69,6 +76,8 @@ impl<T> Builder<T> {
             timeout: None,
             http_client: None,
             network: Network::default(),
+            user_agent: None,
+            defaults: Defaults::NONE,
             runtime: None,
             clock: Clock::System,
             transport: None,
@@ -79,26 +88,40 @@ impl<T> Builder<T> {
     }
 
     pub(crate) fn new_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> Self {
-        let (mistake, (app_id, app_secret)) = match key.try_into() {
+        Self::new_from_read(key.try_into().map_err(Into::into))
+    }
+
+    pub(crate) fn new_from_read(key: Result<ApiKey>) -> Self {
+        let (mistake, (app_id, app_secret)) = match key {
             Ok(key) => (None, key.into_parts()),
-            Err(error) => (Some(error.into()), Default::default()),
+            Err(error) => (Some(error), Default::default()),
         };
         let mut this = Self::new(app_id, app_secret);
         this.config.mistake = mistake;
         this
     }
 
-    /// Reads the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, `EVERTOKEN_ISSUER` or
-    /// `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
+    /// Reads the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, or an [`ApiKey`] in `EVERTOKEN_API_KEY`;
+    /// `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
     /// `EVERTOKEN_BASE_URL`. What is missing or is not Unicode is told by `build`.
     pub fn from_env() -> Self {
-        Self::from_lookup(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+        Self::from_env_of("EVERTOKEN", None)
     }
 
-    fn from_lookup(lookup: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+    /// The same with another word in front, and keys of one prefix only.
+    pub(crate) fn from_env_of(prefix: &str, key_prefix: Option<&str>) -> Self {
+        Self::from_lookup(prefix, key_prefix, |name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    fn from_lookup(
+        prefix: &str,
+        key_prefix: Option<&str>,
+        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> Self {
         let mut mistake = None;
-        let mut get = |name: &'static str, needed: bool| {
-            let problem = match lookup(name).map(std::ffi::OsString::into_string) {
+        let mut get = |name: &str, needed: bool| {
+            let name = format!("{prefix}_{name}");
+            let problem = match lookup(&name).map(std::ffi::OsString::into_string) {
                 Some(Ok(value)) => return Some(value),
                 Some(Err(_)) => "is not Unicode",
                 None if needed => "is not set",
@@ -109,19 +132,29 @@ impl<T> Builder<T> {
             });
             None
         };
-        let app_id = get("EVERTOKEN_APP_ID", true).unwrap_or_default();
-        let app_secret = get("EVERTOKEN_APP_SECRET", true).unwrap_or_default();
-        let mut this = Self::new(app_id, app_secret.into());
-        this.config.issuer = get("EVERTOKEN_ISSUER", false);
-        this.config.token_url = get("EVERTOKEN_TOKEN_URL", false);
-        this.config.base_url = get("EVERTOKEN_BASE_URL", false);
-        if let Some(audience) = get("EVERTOKEN_AUDIENCE", false) {
+        let key = get("API_KEY", false);
+        let given = key.is_some();
+        let (app_id, app_secret) = (get("APP_ID", !given), get("APP_SECRET", !given));
+        let mut this = match key {
+            Some(_) if app_id.is_some() || app_secret.is_some() => {
+                Self::new_from_read(Err(Error::configuration(format!(
+                    "{prefix}_API_KEY is set, and {prefix}_APP_ID or _APP_SECRET too"
+                ))
+                .advice("unset the one or the others")))
+            }
+            Some(key) => Self::new_from_read(ApiKey::try_from(key).and_then(|key| key.of_prefix(key_prefix))),
+            None => Self::new(app_id.unwrap_or_default(), app_secret.unwrap_or_default().into()),
+        };
+        this.config.issuer = get("ISSUER", false);
+        this.config.token_url = get("TOKEN_URL", false);
+        this.config.base_url = get("BASE_URL", false);
+        if let Some(audience) = get("AUDIENCE", false) {
             this = this.audience(audience);
         }
-        if let Some(scope) = get("EVERTOKEN_SCOPE", false) {
+        if let Some(scope) = get("SCOPE", false) {
             this = this.scope(scope);
         }
-        this.config.mistake = mistake;
+        this.config.mistake = mistake.or(this.config.mistake);
         this
     }
 
@@ -202,6 +235,14 @@ impl<T> Builder<T> {
         self
     }
 
+    /// Who sends, such as `acme-sdk/1.2`: the `User-Agent` (RFC 9110 10.1.5) of token requests and of this client's calls,
+    /// with ours behind it: `acme-sdk/1.2 evertoken/0.1.0`. By default it is ours alone, or what an `http_client` has. A
+    /// call with a `User-Agent` of its own keeps it.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.config.user_agent = Some(user_agent.into());
+        self
+    }
+
     /// The tokio runtime on which the token is renewed; by default that of the first reader. It needs its time and
     /// I/O drivers.
     pub fn runtime(mut self, runtime: Handle) -> Self {
@@ -230,7 +271,15 @@ impl<T> Builder<T> {
         self
     }
 
-    pub(crate) fn into_source(self) -> Result<TokenSource> {
+    /// The same settings for another kind of client.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn retarget<U>(self) -> Builder<U> {
+        Builder { config: self.config, target: PhantomData }
+    }
+
+    pub(crate) fn into_source(mut self) -> Result<TokenSource> {
+        self.config.fill();
+        let user_agent = self.parsed_user_agent()?;
         let Config {
             app_id,
             app_secret,
@@ -251,6 +300,8 @@ impl<T> Builder<T> {
             mistake,
             timeout: _,
             http_client: _,
+            user_agent: _,
+            defaults: _,
         } = self.config;
         if let Some(mistake) = mistake {
             return Err(mistake);
@@ -281,6 +332,10 @@ impl<T> Builder<T> {
             None if network.is_default() => HttpTransport::shared()?,
             None => Arc::new(HttpTransport::new(network.apply(reqwest::ClientBuilder::new()))?),
         };
+        let transport = match user_agent {
+            Some(user_agent) => Arc::new(Introduced { by: transport, user_agent }),
+            None => transport,
+        };
         let discovery = Arc::new(Discovery::default());
         let endpoint =
             TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery);
@@ -302,6 +357,10 @@ impl<T> Builder<T> {
     pub(crate) fn parsed_base_url(&self) -> Result<Option<Url>> {
         let parse = |url: &String| parse_secure("base_url", url, self.config.allow_insecure_http);
         self.config.base_url.as_ref().map(parse).transpose()
+    }
+
+    pub(crate) fn parsed_user_agent(&self) -> Result<Option<HeaderValue>> {
+        self.config.user_agent.as_deref().map(user_agent::before_ours).transpose()
     }
 }
 
@@ -331,7 +390,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn from(vars: &[(&str, &str)]) -> Builder<TokenSource> {
-        Builder::from_lookup(|name| {
+        Builder::from_lookup("EVERTOKEN", None, |name| {
             vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
         })
     }

@@ -2,6 +2,7 @@
 
 mod builder;
 mod challenge;
+mod defaults;
 mod family;
 mod network;
 
@@ -23,6 +24,7 @@ use crate::secret::SecretString;
 
 pub use builder::Builder;
 pub(crate) use challenge::calls_for_renewal;
+pub(crate) use defaults::Defaults;
 use family::{Family, Member};
 
 /// A valid access token, always at hand: what every call reads, and nothing of HTTP.

@@ -25,7 +25,7 @@ pub(super) async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let entry = state.log.arrived(format!("{method} {}", uri.path()));
+    let entry = state.log.arrived(format!("{method} {}", uri.path()), &headers);
     state.log.count(|counts| counts.api_calls += 1);
     let (fault, late) = state.api_faults.next();
     let late = state.settings().api_latency + late;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, State as Shared};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::discovery::{self, Discovery};
@@ -145,8 +146,8 @@ impl AuthServerBuilder {
     }
 }
 
-async fn jwks(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    let entry = state.log.arrived(format!("GET {}/jwks", state.path));
+async fn jwks(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Json<Value> {
+    let entry = state.log.arrived(format!("GET {}/jwks", state.path), &headers);
     state.log.add(entry, |entry| entry.status = Some(200));
     Json(state.keys.jwks())
 }

@@ -28,7 +28,7 @@ pub enum Discovery {
 /// All that has no route of its own: discovery, and what is not found.
 pub(super) async fn answer(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
     let path = request.uri().path();
-    let entry = state.log.arrived(format!("{} {path}", request.method()));
+    let entry = state.log.arrived(format!("{} {path}", request.method()), request.headers());
     if path.contains("/.well-known/") {
         state.log.count(|counts| counts.discovery_requests += 1);
     }

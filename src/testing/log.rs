@@ -2,6 +2,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use tokio::sync::watch;
 
 use super::state::lock;
@@ -23,6 +25,8 @@ pub struct LogEntry {
     pub client_id: Option<String>,
     /// How the client authenticated at the token endpoint: `client_secret_basic` or `client_secret_post`.
     pub client_auth: Option<&'static str>,
+    /// The `User-Agent`, where there was one.
+    pub user_agent: Option<String>,
 }
 
 /// The counters and the log.
@@ -53,14 +57,22 @@ impl Log {
     }
 
     /// Notes a request, and gives the number under which its outcome can be added.
-    pub(super) fn arrived(&self, what: String) -> u64 {
+    pub(super) fn arrived(&self, what: String, headers: &HeaderMap) -> u64 {
         let mut inner = lock(&self.inner);
         if inner.entries.len() == CAPACITY {
             inner.entries.pop_front();
             inner.first += 1;
         }
-        let at = self.start.elapsed();
-        inner.entries.push_back(LogEntry { at, what, status: None, client_id: None, client_auth: None });
+        let user_agent =
+            headers.get(USER_AGENT).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+        inner.entries.push_back(LogEntry {
+            at: self.start.elapsed(),
+            what,
+            status: None,
+            client_id: None,
+            client_auth: None,
+            user_agent,
+        });
         inner.first + inner.entries.len() as u64 - 1
     }
 
@@ -115,9 +127,10 @@ mod tests {
     #[test]
     fn outcomes_find_their_entry_after_others_were_dropped() {
         let log = Log::new();
-        let before = log.arrived("before".into());
+        let before = log.arrived("before".into(), &HeaderMap::new());
         log.reset();
-        let numbers: Vec<u64> = (0..=CAPACITY).map(|n| log.arrived(n.to_string())).collect();
+        let numbers: Vec<u64> =
+            (0..=CAPACITY).map(|n| log.arrived(n.to_string(), &HeaderMap::new())).collect();
         log.add(before, |entry| entry.status = Some(500));
         log.add(numbers[0], |entry| entry.status = Some(501));
         log.add(numbers[CAPACITY], |entry| entry.status = Some(200));

@@ -30,7 +30,7 @@ pub(super) async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let entry = state.log.arrived(format!("POST {}", uri.path()));
+    let entry = state.log.arrived(format!("POST {}", uri.path()), &headers);
     let in_flight = state.in_flight.enter(connection.clone());
     let settings = state.settings();
     let (fault, late) = state.faults.next();

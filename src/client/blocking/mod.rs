@@ -15,6 +15,7 @@
 //! responses is dropped. They can be made, used and dropped anywhere, within an async runtime too, where they block the
 //! calling thread as long as they take.
 
+mod events;
 mod request;
 mod response;
 mod worker;
@@ -27,12 +28,13 @@ use ::url::Url;
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Request;
 
+pub use self::events::Events;
 pub use self::request::RequestBuilder;
 pub use self::response::Response;
 use self::worker::Worker;
 use crate::credentials::ApiKey;
 use crate::error::{Error, Result};
-use crate::renewal::{AccessToken, Events, Status};
+use crate::renewal::{AccessToken, Status};
 use crate::secret::SecretString;
 use crate::source::{Builder, TokenSource};
 
@@ -73,6 +75,20 @@ impl Builder<Client> {
         self.config.runtime = Some(worker.runtime().clone());
         let inner = super::Client::assemble(self, || worker.transport())?;
         Ok(Client { inner, worker })
+    }
+}
+
+impl Builder<super::Client> {
+    /// The same settings for a blocking client (feature `blocking`): for whoever hands out async builders, such as a
+    /// [`Preset`](crate::Preset).
+    ///
+    /// ```no_run
+    /// # fn run(acme: evertoken::Preset, key: &str) -> evertoken::Result<()> {
+    /// let api: evertoken::blocking::Client = acme.from_key(key).blocking().build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn blocking(self) -> ClientBuilder {
+        self.retarget()
     }
 }
 
@@ -196,9 +212,9 @@ impl Client {
         self.inner.status()
     }
 
-    /// What happens to the token from now on; see [`TokenSource::events`].
+    /// What happens to the token from now on, as an iterator that waits; see [`TokenSource::events`].
     pub fn events(&self) -> Events {
-        self.inner.events()
+        Events::new(self.inner.events(), self.worker.clone())
     }
 
     /// A client for the same API with tokens for another audience and other scopes; see [`TokenSource::with`].
