@@ -219,7 +219,8 @@ fn in_environment(settings: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[tokio::test]
+// The box goes on while this thread waits for the child.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_environment_has_the_presets_prefix() {
     if std::env::var_os(CHILD).is_some() {
         let answer = async |client: Client| {
@@ -261,10 +262,7 @@ async fn the_environment_has_the_presets_prefix() {
         (&[("ACME_API_KEY", key), ("ACME_ISSUER", "x")], "issuer is not a URL"),
     ] {
         let said = in_environment(settings);
-        assert!(
-            said.contains(&format!("outcome: {told}")) || said.contains("outcome: ") && said.contains(told),
-            "{told}: {said}"
-        );
+        assert!(said.contains("outcome: ") && said.contains(told), "{told}: {said}");
         assert!(!said.contains(&key[10..20]), "{said}");
     }
     assert_eq!(server.token_requests(), 3);

@@ -18,11 +18,6 @@ impl Inner {
         let timeout = request.timeout().copied().or(self.timeout);
         let deadline = timeout.map(|timeout| Deadline::new(self.source.clock(), timeout));
         let remaining = || deadline.as_ref().map(Deadline::remaining);
-        if let Some(user_agent) = &self.user_agent
-            && let Entry::Vacant(absent) = request.headers_mut().entry(USER_AGENT)
-        {
-            absent.insert(user_agent.clone());
-        }
         if request.headers().contains_key(AUTHORIZATION) {
             return self.send(request, remaining()).await;
         }
@@ -51,6 +46,12 @@ impl Inner {
     }
 
     async fn send(&self, mut request: Request, remaining: Option<Duration>) -> Result<Response> {
+        // Only here: a replay would have to keep a copy.
+        if let Some(user_agent) = &self.user_agent
+            && let Entry::Vacant(absent) = request.headers_mut().entry(USER_AGENT)
+        {
+            absent.insert(user_agent.clone());
+        }
         // Setting it costs an allocation even where it is set to nothing.
         if remaining.is_some() {
             *request.timeout_mut() = remaining;
