@@ -68,8 +68,8 @@ pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy}
 pub use credentials::ApiKey;
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{
-    AssertionAudience, ClientAuth, HmacAlgorithm, PrivateKeyJwt, SecretJwt, Signed, Signer, SigningAlgorithm,
-    SigningKey,
+    AssertionAudience, ClientAuth, Dpop, HmacAlgorithm, PrivateKeyJwt, SecretJwt, Signed, Signer,
+    SigningAlgorithm, SigningKey,
 };
 #[cfg(feature = "middleware")]
 pub use middleware::{TokenLayer, TokenMiddleware, TokenService};

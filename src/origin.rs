@@ -1,4 +1,4 @@
-use url::Url;
+use url::{Position, Url};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,12 +39,14 @@ impl TrustedOrigins {
 
     /// An error that names the origin, unless the token may go to `url`.
     pub(crate) fn check(&self, url: &Url) -> Result<()> {
-        self.check_parts(url.scheme(), url.host_str().unwrap_or_default(), url.port_or_known_default())
+        let host = url.host_str().unwrap_or_default();
+        self.index_of((url.scheme(), host, url.port_or_known_default())).map(drop)
     }
 
-    pub(crate) fn check_parts(&self, scheme: &str, host: &str, port: Option<u16>) -> Result<()> {
-        if self.0.iter().any(|origin| origin.is_of(scheme, host, port)) {
-            return Ok(());
+    /// Which of the trusted origins this is; an error that names it where it is none.
+    pub(crate) fn index_of(&self, (scheme, host, port): (&str, &str, Option<u16>)) -> Result<usize> {
+        if let Some(index) = self.0.iter().position(|origin| origin.is_of(scheme, host, port)) {
+            return Ok(index);
         }
         let shown = match port {
             Some(port) => format!("{scheme}://{host}:{port}"),
@@ -87,6 +89,12 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     }
+}
+
+/// A URL as a DPoP proof names it: without query and fragment (RFC 9449 4.2).
+pub(crate) fn htu(url: &Url) -> String {
+    let name = &url[Position::BeforeScheme..Position::BeforeUsername];
+    format!("{name}{}", &url[Position::BeforeHost..Position::AfterPath])
 }
 
 /// A URL as errors and logs may show it: no user information, query or fragment.

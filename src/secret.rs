@@ -7,14 +7,31 @@ use zeroize::Zeroizing;
 
 pub(crate) use secrecy::{ExposeSecret, SecretString};
 
-const SCHEME: &str = "Bearer ";
+/// How a token is shown to an API: the name in the `Authorization` header, and in `token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// RFC 6750.
+    Bearer,
+    /// RFC 9449 7.1.
+    Dpop,
+}
+
+impl Scheme {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scheme::Bearer => "Bearer",
+            Scheme::Dpop => "DPoP",
+        }
+    }
+}
 
 /// The text of a token and the header that carries it: one buffer, wiped when the last reader lets go.
 ///
 /// `HeaderValue` shares the buffer through `Bytes::from_owner`; what the HTTP stack copies is beyond us.
 #[derive(Clone)]
-pub(crate) struct BearerText {
+pub(crate) struct TokenText {
     line: Arc<Zeroizing<String>>,
+    token_at: usize,
     header: HeaderValue,
 }
 
@@ -26,23 +43,25 @@ impl AsRef<[u8]> for Owner {
     }
 }
 
-impl BearerText {
+impl TokenText {
     /// `None` where the text is not a `b64token` (RFC 6750 2.1), and so could not go into a header unharmed.
-    pub(crate) fn new(token: &str) -> Option<Self> {
+    pub(crate) fn new(scheme: Scheme, token: &str) -> Option<Self> {
         if !is_b64token(token) {
             return None;
         }
-        let mut line = Zeroizing::new(String::with_capacity(SCHEME.len() + token.len()));
-        line.push_str(SCHEME);
+        let token_at = scheme.name().len() + 1;
+        let mut line = Zeroizing::new(String::with_capacity(token_at + token.len()));
+        line.push_str(scheme.name());
+        line.push(' ');
         line.push_str(token);
         let line = Arc::new(line);
         let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(line.clone()))).ok()?;
         header.set_sensitive(true);
-        Some(Self { line, header })
+        Some(Self { line, token_at, header })
     }
 
     pub(crate) fn token(&self) -> &str {
-        self.line.get(SCHEME.len()..).unwrap_or_default()
+        self.line.get(self.token_at..).unwrap_or_default()
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
@@ -50,7 +69,7 @@ impl BearerText {
     }
 }
 
-impl fmt::Debug for BearerText {
+impl fmt::Debug for TokenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[REDACTED]")
     }
@@ -75,18 +94,22 @@ mod tests {
 
     #[test]
     fn one_buffer_serves_text_and_header() {
-        let text = BearerText::new("abc.DEF-123_~+/==").unwrap();
-        assert_eq!(text.token(), "abc.DEF-123_~+/==");
-        assert_eq!(text.header(), "Bearer abc.DEF-123_~+/==");
-        assert!(text.header().is_sensitive());
-        assert_eq!(text.header().as_bytes().as_ptr(), text.line.as_bytes().as_ptr());
-        assert_eq!(format!("{text:?} {:?}", text.header()), "[REDACTED] Sensitive");
+        for (scheme, line) in
+            [(Scheme::Bearer, "Bearer abc.DEF-123_~+/=="), (Scheme::Dpop, "DPoP abc.DEF-123_~+/==")]
+        {
+            let text = TokenText::new(scheme, "abc.DEF-123_~+/==").unwrap();
+            assert_eq!(text.token(), "abc.DEF-123_~+/==");
+            assert_eq!(text.header(), line);
+            assert!(text.header().is_sensitive());
+            assert_eq!(text.header().as_bytes().as_ptr(), text.line.as_bytes().as_ptr());
+            assert_eq!(format!("{text:?} {:?}", text.header()), "[REDACTED] Sensitive");
+        }
     }
 
     #[test]
     fn what_is_no_b64token_is_refused() {
         for bad in ["", "=", "a b", "a\r\nX: y", "a\0", "tök", "a=b", "\"a\"", "a,b"] {
-            assert!(BearerText::new(bad).is_none(), "{bad:?}");
+            assert!(TokenText::new(Scheme::Bearer, bad).is_none(), "{bad:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::transport::Redirects;
 use super::url::BaseUrl;
 use super::{Client, Inner, transport};
 use crate::error::Result;
@@ -15,7 +16,8 @@ impl Builder<Client> {
     ///
     /// By default all clients made in a runtime share one: 10 s to connect, no limit on the whole, and
     /// [`redirect_policy`](crate::redirect_policy), without which a chain of redirects can carry a token away. Give
-    /// your own client that policy as well, or one that follows no redirects.
+    /// your own client that policy as well, or one that follows no redirects. Under [`dpop`](Self::dpop) the default one
+    /// follows none, and neither should yours: a proof is good for one URL only, so the next would refuse the call.
     pub fn http_client(mut self, client: reqwest::Client) -> Self {
         self.config.http_client = Some(client);
         self
@@ -42,16 +44,17 @@ impl Builder<Client> {
 impl Client {
     pub(super) fn assemble<T>(
         mut builder: Builder<T>,
-        default: impl FnOnce() -> Result<Arc<reqwest::Client>>,
+        default: impl FnOnce(Redirects) -> Result<Arc<reqwest::Client>>,
     ) -> Result<Self> {
         builder.config.fill();
         let config = &builder.config;
         let user_agent = builder.parsed_user_agent()?;
         let base = builder.parsed_base_url()?.map(BaseUrl::new).transpose()?;
+        let redirects = if config.dpop.is_some() { Redirects::Never } else { Redirects::Guarded };
         let http = match config.http_client.clone() {
             Some(own) => Arc::new(own),
-            None if config.network.is_default() => default()?,
-            None => Arc::new(transport::new(&config.network)?),
+            None if config.network.is_default() => default(redirects)?,
+            None => Arc::new(transport::new(&config.network, redirects)?),
         };
         let timeout = config.timeout;
         let source = builder.into_source()?;

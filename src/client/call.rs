@@ -1,4 +1,4 @@
-//! One call: wait for the token, send, and once more after a 401.
+//! One call: wait for the token, send, and once more where that may help.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use url::Url;
 use super::Inner;
 use crate::clock::{Clock, Moment};
 use crate::error::Result;
-use crate::source::calls_for_renewal;
 
 impl Inner {
     pub(super) async fn call(&self, mut request: Request) -> Result<Response> {
@@ -22,27 +21,19 @@ impl Inner {
             return self.send(request, remaining()).await;
         }
 
-        let token = self.source.token_within(remaining()).await?;
-        let replay = Replay::of(&request);
-        request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
-        let response = self.send(request, remaining()).await?;
-        // A redirect may have led to where no token went; a 401 from there says nothing about it.
-        if !calls_for_renewal(response.status(), response.headers())
-            || self.source.origins().check(response.url()).is_err()
-        {
-            return Ok(response);
+        let mut pass = self.source.pass(remaining()).await?;
+        loop {
+            let replay = if pass.may_repeat() { Replay::of(&request) } else { None };
+            let signed = pass.sign(request.method(), request.url())?;
+            signed.put_into(request.headers_mut());
+            let response = self.send(request, remaining()).await?;
+            let (from, status, headers) = (response.url(), response.status(), response.headers());
+            let repeats = pass.repeats(from, status, headers, replay.is_some(), remaining()).await;
+            match replay {
+                Some(replay) if repeats => request = replay.into_request(response.url()),
+                _ => return Ok(response),
+            }
         }
-        let Some(replay) = replay else {
-            self.source.invalidate(&token);
-            return Ok(response);
-        };
-        let Some(newer) = self.source.recover(&token, remaining()).await else {
-            return Ok(response);
-        };
-        let mut request = replay.into_request(response.url());
-        drop(response);
-        request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
-        self.send(request, remaining()).await
     }
 
     async fn send(&self, mut request: Request, remaining: Option<Duration>) -> Result<Response> {

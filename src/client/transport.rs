@@ -10,27 +10,40 @@ use crate::network::Network;
 use crate::user_agent;
 
 /// A client costs milliseconds and a hundred KiB, most of it for the certificates.
-static SHARED: Mutex<Vec<(Option<Id>, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
+static SHARED: Mutex<Vec<(Option<Id>, Redirects, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
+
+/// Which redirects are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// Those of [`redirect_policy`].
+    Guarded,
+    /// None: a DPoP proof is good for one URL only.
+    Never,
+}
 
 /// The transport that all clients of a runtime share as long as there is one. Not those of another runtime: its end
 /// would break the calls that are on a shared connection of its own.
-pub(super) fn shared() -> Result<Arc<reqwest::Client>> {
+pub(super) fn shared(redirects: Redirects) -> Result<Arc<reqwest::Client>> {
     let runtime = Handle::try_current().ok().map(|handle| handle.id());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.retain(|(_, client)| client.strong_count() > 0);
-    let known = shared.iter().find(|(owner, _)| *owner == runtime);
-    if let Some(client) = known.and_then(|(_, client)| client.upgrade()) {
+    shared.retain(|(.., client)| client.strong_count() > 0);
+    let known = shared.iter().find(|(owner, known, _)| (*owner, *known) == (runtime, redirects));
+    if let Some(client) = known.and_then(|(.., client)| client.upgrade()) {
         return Ok(client);
     }
-    let client = Arc::new(new(&Network::default())?);
-    shared.push((runtime, Arc::downgrade(&client)));
+    let client = Arc::new(new(&Network::default(), redirects)?);
+    shared.push((runtime, redirects, Arc::downgrade(&client)));
     Ok(client)
 }
 
-pub(super) fn new(network: &Network) -> Result<reqwest::Client> {
+pub(super) fn new(network: &Network, redirects: Redirects) -> Result<reqwest::Client> {
+    let policy = match redirects {
+        Redirects::Guarded => redirect_policy(),
+        Redirects::Never => Policy::none(),
+    };
     network
         .apply(reqwest::Client::builder())
-        .redirect(redirect_policy())
+        .redirect(policy)
         // A query may hold what the next host need not know.
         .referer(false)
         .user_agent(user_agent::OURS)

@@ -2,14 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{hmac, rand};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use aws_lc_rs::hmac;
+use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
 use super::discovery::Metadata;
+use super::jws::{encoded, signed, unique};
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::signer::{Signer, SigningAlgorithm, caught};
 use super::signing_key::SigningKey;
@@ -196,7 +195,7 @@ async fn sign(
     let (algorithm, key_id) = (signer.algorithm(), signer.key_id());
     let input = signing_input(algorithm.name(), key_id, audience, credentials, clock)?;
     let signature = signer.sign(input.as_bytes()).await.map_err(|error| {
-        let quoter = Quoter { credentials, token: None, assertion: Some(&input) };
+        let quoter = Quoter { credentials, token: None, assertion: Some(&input), proof: None };
         let said = quoter.text(&error.to_string(), LONGEST_TEXT);
         let named = key_id.map(|key_id| format!(" for the key {key_id:?}")).unwrap_or_default();
         unavailable(format!("the signer of the client assertion failed{named}: {said}"))
@@ -241,26 +240,6 @@ fn signing_input(
         "exp": (now + LIFE).as_secs(),
     });
     Ok(Zeroizing::new(format!("{}.{}", encoded(&header), encoded(&claims))))
-}
-
-/// 128 random bits, so that no two assertions of any process are alike.
-fn unique() -> Result<String> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes)
-        .map_err(|_| unavailable("the operating system gave no random numbers".to_owned()))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
-fn encoded(part: &Value) -> String {
-    URL_SAFE_NO_PAD.encode(part.to_string())
-}
-
-fn signed(input: &str, signature: &[u8]) -> Zeroizing<String> {
-    let mut jwt = Zeroizing::new(String::with_capacity(input.len() + 2 + signature.len().div_ceil(3) * 4));
-    jwt.push_str(input);
-    jwt.push('.');
-    URL_SAFE_NO_PAD.encode_string(signature, &mut jwt);
-    jwt
 }
 
 /// A signer of one's own shows nothing: its `Debug` may hold more than it should.

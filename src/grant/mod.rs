@@ -4,10 +4,14 @@ mod assertion;
 mod client_auth;
 mod discovery;
 mod document;
+mod dpop;
 mod introduced;
 mod jwk;
+mod jws;
 mod key_format;
+mod nonce;
 mod pacing;
+mod public_jwk;
 mod quote;
 mod refusal;
 mod request;
@@ -20,7 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use url::Url;
 
 use assertion::Recipient;
@@ -36,7 +40,12 @@ use crate::secret::{ExposeSecret, SecretString};
 pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
 pub(crate) use discovery::Discovery;
+pub use dpop::Dpop;
+pub(crate) use dpop::Possession;
 pub(crate) use introduced::Introduced;
+pub(crate) use nonce::NonceOf;
+#[cfg(feature = "testing")]
+pub(crate) use public_jwk::{hash, thumbprint};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};
@@ -45,6 +54,9 @@ pub(crate) use transport::HttpTransport;
 pub use transport::Transport;
 #[cfg(feature = "testing")]
 pub use transport::{TransportError, TransportErrorKind};
+
+/// The header of a proof (RFC 9449 4.1).
+pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
 
 /// Where tokens are to be had.
 #[derive(Debug, Clone)]
@@ -75,6 +87,10 @@ pub(crate) struct TokenEndpoint {
     transport: Arc<dyn Transport>,
     discovery: Arc<Discovery>,
     proven: Proven,
+    /// Where tokens are to be bound to a key.
+    dpop: Option<Arc<Possession>>,
+    /// Whether connections show a certificate.
+    has_certificate: bool,
 }
 
 impl TokenEndpoint {
@@ -87,7 +103,20 @@ impl TokenEndpoint {
         transport: Arc<dyn Transport>,
         discovery: Arc<Discovery>,
     ) -> Self {
-        Self { server, request, auth, allow_insecure, transport, discovery, proven: Proven::default() }
+        let (proven, dpop, has_certificate) = (Proven::default(), None, false);
+        Self { server, request, auth, allow_insecure, transport, discovery, proven, dpop, has_certificate }
+    }
+
+    /// The same, asking for tokens that are bound to this key.
+    pub(crate) fn bound(mut self, dpop: Option<Arc<Possession>>) -> Self {
+        self.dpop = dpop;
+        self
+    }
+
+    /// The same over connections that show a certificate, for which some servers have addresses of their own.
+    pub(crate) fn with_certificate(mut self, has_certificate: bool) -> Self {
+        self.has_certificate = has_certificate;
+        self
     }
 
     /// The same endpoint, asked for something else.
@@ -100,6 +129,8 @@ impl TokenEndpoint {
             transport: self.transport.clone(),
             discovery: self.discovery.clone(),
             proven: Proven::default(),
+            dpop: self.dpop.clone(),
+            has_certificate: self.has_certificate,
         }
     }
 
@@ -122,8 +153,7 @@ impl TokenEndpoint {
             Server::Issuer(issuer) => {
                 let transport = &*self.transport;
                 let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
-                let mutual_tls = self.auth.as_ref().is_some_and(ClientAuth::is_mutual_tls);
-                let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| mutual_tls);
+                let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| self.has_certificate);
                 (alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata))
             }
         };
@@ -186,6 +216,7 @@ impl TokenEndpoint {
         outcome
     }
 
+    /// One request; and once more where the server asks for a DPoP nonce and gives one (RFC 9449 8).
     async fn ask(
         &self,
         to: Recipient<'_>,
@@ -193,11 +224,37 @@ impl TokenEndpoint {
         clock: &Clock,
         credentials: &Credentials,
     ) -> Result<TokenResponse> {
+        let mut has_nonce = false;
+        let outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
+        match outcome {
+            Err(error) if has_nonce && error.oauth_error() == Some("use_dpop_nonce") => {
+                self.ask_once(to, auth, clock, credentials, &mut has_nonce).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Assertion and proof are made anew each time. Says in `has_nonce` whether the answer had a nonce.
+    async fn ask_once(
+        &self,
+        to: Recipient<'_>,
+        auth: &ClientAuth,
+        clock: &Clock,
+        credentials: &Credentials,
+        has_nonce: &mut bool,
+    ) -> Result<TokenResponse> {
         let url = to.token_endpoint;
         let assertion = auth.assertion(to, credentials, clock).await;
         let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
         let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
-        let request = self.http_request(url, auth, credentials, assertion)?;
+        let mut request = self.http_request(url, auth, credentials, assertion)?;
+        let proof = match &self.dpop {
+            Some(key) => {
+                Some(key.proof(NonceOf::TokenEndpoint, &Method::POST, &origin::htu(url), None, clock)?)
+            }
+            None => None,
+        };
+        request.headers_mut().extend(proof.clone().map(|proof| (PROOF, proof)));
         let sent = clock.now();
         let answer = self
             .transport
@@ -212,11 +269,19 @@ impl TokenEndpoint {
         if status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410) {
             self.discovery.doubt();
         }
-        response::parse(
-            &answer,
-            &Asked { endpoint: url, scopes: &self.request.scopes, credentials, assertion, sent, answered },
-        )
-        .map_err(|error| auth.advised(error))
+        if let Some(key) = &self.dpop {
+            *has_nonce = key.note(NonceOf::TokenEndpoint, answer.headers());
+        }
+        let asked = Asked {
+            endpoint: url,
+            scopes: &self.request.scopes,
+            credentials,
+            assertion,
+            proof: proof.as_ref().and_then(|proof| proof.to_str().ok()),
+            sent,
+            answered,
+        };
+        response::parse(&answer, &asked).map_err(|error| auth.advised(error))
     }
 
     fn http_request(

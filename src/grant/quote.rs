@@ -19,6 +19,8 @@ pub(super) struct Quoter<'a> {
     pub(super) token: Option<&'a str>,
     /// The client assertion in the request.
     pub(super) assertion: Option<&'a str>,
+    /// The DPoP proof in the request.
+    pub(super) proof: Option<&'a str>,
 }
 
 impl Quoter<'_> {
@@ -52,10 +54,10 @@ impl Quoter<'_> {
         let mut secrets: Vec<&str> = forms.iter().map(|form| form.as_str()).collect();
         secrets.extend([encoded_secret.as_str(), secret]);
         secrets.extend(self.token);
-        secrets.extend(self.assertion);
-        secrets.extend(
-            self.assertion.and_then(|assertion| assertion.rsplit_once('.')).map(|(_, signature)| signature),
-        );
+        for jwt in [self.assertion, self.proof].into_iter().flatten() {
+            secrets.push(jwt);
+            secrets.extend(jwt.rsplit_once('.').map(|(_, signature)| signature));
+        }
         scrub(text, &secrets)
     }
 }
@@ -72,8 +74,12 @@ mod tests {
     #[test]
     fn secrets_are_cut_out_in_every_form() {
         let credentials = Credentials { app_id: "app".into(), app_secret: "s3 \"cr+t".into(), generation: 0 };
-        let quoter =
-            Quoter { credentials: &credentials, token: Some("t0ken"), assertion: Some("he.claims.sig") };
+        let quoter = Quoter {
+            credentials: &credentials,
+            token: Some("t0ken"),
+            assertion: Some("he.claims.sig"),
+            proof: Some("pr.oo.fend"),
+        };
         for echoed in [
             "s3 \"cr+t",
             "s3 \"\0cr+t",
@@ -84,6 +90,8 @@ mod tests {
             "t0ken",
             "he.claims.sig",
             "sig",
+            "pr.oo.fend",
+            "fend",
         ] {
             assert_eq!(quoter.text(&format!("got {echoed}."), 200), "got [redacted].");
             assert_eq!(quoter.code(echoed).unwrap(), "[redacted]");
@@ -93,7 +101,7 @@ mod tests {
     #[test]
     fn text_is_short_and_on_one_line() {
         let credentials = Credentials { app_id: "app".into(), app_secret: "secret".into(), generation: 0 };
-        let quoter = Quoter { credentials: &credentials, token: None, assertion: None };
+        let quoter = Quoter { credentials: &credentials, token: None, assertion: None, proof: None };
         assert_eq!(quoter.text("a\r\nb\u{1b}[31m\u{202e}c\u{2028}é", 200), "ab[31mcé");
         assert_eq!(quoter.text(&"ß".repeat(300), 200).chars().count(), 200);
         // A secret at the cut leaves no half of itself.

@@ -41,7 +41,8 @@ pub(super) fn classify(
                 Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
                     .advice("check app id and app secret, and how they are sent (`client_auth`)")
             }
-            Some(code) => refused(code),
+            // With a proof it comes here only when that had a nonce, which may have been replaced just then.
+            Some(code) => refused(code).retryable(code == "use_dpop_nonce" && asked.proof.is_some()),
             None => uncoded(status),
         }
     };
@@ -131,6 +132,11 @@ fn refused(code: &str) -> Error {
         "invalid_request" => {
             "the server misses or dislikes a parameter: see `audience`, `scope`, `token_param`"
         }
+        "invalid_dpop_proof" => {
+            "compare this machine's clock with the server's, and see which keys it takes for DPoP (ES256?); where `dpop` \
+             is not set, the server wants it"
+        }
+        "use_dpop_nonce" => "the server wants a DPoP nonce: set `dpop` where it is not set",
         "invalid_grant" => "check app id, app secret and the client's settings at the server",
         _ => "check the client's settings at the server",
     };

@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
-use crate::secret::BearerText;
+use crate::secret::{Scheme, TokenText};
 
 /// The lifetime of a token whose server does not say it.
 pub(crate) const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -22,7 +22,7 @@ pub(crate) const LONGEST_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// A token, and what the server says of it (RFC 6749 5.1).
 #[derive(Debug, Clone)]
 pub(crate) struct TokenResponse {
-    pub(crate) text: BearerText,
+    pub(crate) text: TokenText,
     /// When the request was sent, from which the lifetime counts.
     pub(crate) sent: Moment,
     pub(crate) round_trip: Duration,
@@ -42,6 +42,8 @@ pub(super) struct Asked<'a> {
     pub(super) credentials: &'a Credentials,
     /// The client assertion that was sent.
     pub(super) assertion: Option<&'a str>,
+    /// The DPoP proof that was sent: the token is to be bound to its key.
+    pub(super) proof: Option<&'a str>,
     pub(super) sent: Moment,
     pub(super) answered: Moment,
 }
@@ -54,7 +56,8 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
     };
     let document = document.as_ref();
     let token = document.and_then(|document| document.text("access_token"));
-    let quoter = Quoter { credentials: asked.credentials, token, assertion: asked.assertion };
+    let quoter =
+        Quoter { credentials: asked.credentials, token, assertion: asked.assertion, proof: asked.proof };
     let outcome = match document {
         _ if refusal::is_one(answer, document, &quoter) => {
             Err(refusal::classify(answer, document, asked, &quoter))
@@ -71,12 +74,10 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
     let Some(token) = document.text("access_token") else {
         return Err(invalid("the answer of the token endpoint has no access_token").retryable(true));
     };
-    if let Some(kind) = document.text("token_type").filter(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        let kind = quoter.text(kind, 64);
-        return Err(invalid(format!("the token is of the type {kind:?}, and only Bearer can be used")));
-    }
-    let Some(text) = BearerText::new(token) else {
-        return Err(invalid("the token has characters that no Bearer token may have (RFC 6750 2.1)"));
+    let scheme = if asked.proof.is_some() { Scheme::Dpop } else { Scheme::Bearer };
+    check_type(document.text("token_type"), scheme, quoter)?;
+    let Some(text) = TokenText::new(scheme, token) else {
+        return Err(invalid("the token has characters that none may have (RFC 6750 2.1)"));
     };
     let lifetime = match document.number("expires_in") {
         None => DEFAULT_LIFETIME,
@@ -101,6 +102,22 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
         scope,
         missing_scopes,
     })
+}
+
+/// A Bearer token may come without its type. One that was to be bound may not: it would be sent for all to use.
+fn check_type(given: Option<&str>, wanted: Scheme, quoter: &Quoter<'_>) -> Result<()> {
+    let name = wanted.name();
+    let given = match given {
+        Some(given) if given.eq_ignore_ascii_case(name) => return Ok(()),
+        None if wanted == Scheme::Bearer => return Ok(()),
+        Some(given) => format!("{:?}", quoter.text(given, 64)),
+        None => "unknown".to_owned(),
+    };
+    let error = invalid(format!("the token is of the type {given}, and only {name} can be used"));
+    Err(error.advice(match wanted {
+        Scheme::Bearer => "for tokens of the type DPoP set `dpop`",
+        Scheme::Dpop => "have the server bind this client's tokens by DPoP, or leave `dpop` out",
+    }))
 }
 
 /// Up to a year; `None` for what is not above zero.

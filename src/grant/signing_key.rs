@@ -7,13 +7,14 @@ use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
 };
+use serde_json::Value;
 
-use super::jwk;
 use super::key_format::{self, Form};
 use super::signer::{Signed, Signer, SigningAlgorithm};
+use super::{jwk, public_jwk};
 use crate::error::{Error, Result};
 
-/// A private key that signs client assertions: RSA of 2048 bits or more, EC on P-256, or Ed25519.
+/// A private key that signs client assertions and DPoP proofs: RSA of 2048 bits or more, EC on P-256, or Ed25519.
 ///
 /// It is read and checked when it is made. What this crate copies of its text is wiped; the text that you hand in is
 /// yours to wipe. `Debug` shows its kind and name only.
@@ -101,6 +102,26 @@ impl SigningKey {
         matches!(*self.pair, Pair::Ed25519(_))
     }
 
+    /// A new one for ES256.
+    pub(super) fn generate() -> Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .map_err(|_| Error::configuration("no key could be made"))?;
+        Ok(Self { pair: Arc::new(Pair::Ec(pair)), algorithm: None, key_id: None })
+    }
+
+    /// The public half, for the algorithms whose signatures are small enough to be sent with every request.
+    pub(super) fn public_jwk(&self) -> Option<Value> {
+        match &*self.pair {
+            Pair::Rsa(_) => None,
+            Pair::Ec(pair) => public_jwk::of_p256(pair),
+            Pair::Ed25519(pair) => Some(public_jwk::of_ed25519(pair)),
+        }
+    }
+
+    pub(super) fn sign_now(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        self.pair.sign(self.algorithm(), message)
+    }
+
     /// The same with the algorithm that a server announces, where the key and its owner leave a choice.
     pub(super) fn for_server(&self, announced: &[String]) -> Self {
         let offers = |algorithm: &SigningAlgorithm| announced.iter().any(|name| name == algorithm.name());
@@ -186,7 +207,7 @@ impl Signer for SigningKey {
     }
 
     fn sign<'a>(&'a self, message: &'a [u8]) -> Signed<'a> {
-        Box::pin(std::future::ready(self.pair.sign(self.algorithm(), message).map_err(Into::into)))
+        Box::pin(std::future::ready(self.sign_now(message).map_err(Into::into)))
     }
 }
 

@@ -9,15 +9,16 @@ use reqwest_middleware::{Error as ChainError, Middleware, Next};
 use super::require_origins;
 use crate::error::Result;
 use crate::source::TokenSource;
-use crate::source::calls_for_renewal;
 
 /// A middleware for `reqwest-middleware` that gives each request a valid token, and sends it once more with a newer
-/// one if the API answers 401 (RFC 6750 3) and the body is not a stream.
+/// one if the API answers 401 (RFC 6750 3) and the body is not a stream. Under DPoP each sending has its proof, and a
+/// challenge for a nonce (RFC 9449 9) is answered once.
 ///
 /// Put it after a retry middleware, so that each attempt has the token of its time. A request that has an
 /// `Authorization` header keeps it. One to an origin that the source does not trust fails with
 /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) before anything is sent. Give the reqwest client below the
-/// [`redirect_policy`](crate::redirect_policy), or one that follows no redirects. Its errors come as
+/// [`redirect_policy`](crate::redirect_policy), or one that follows no redirects, which DPoP needs: a proof is good for
+/// one URL only. Its errors come as
 /// `reqwest_middleware::Error::Middleware`, from which `downcast_ref::<evertoken::Error>()` gives [`crate::Error`].
 ///
 /// ```no_run
@@ -56,26 +57,19 @@ impl Middleware for TokenMiddleware {
         if request.headers().contains_key(AUTHORIZATION) {
             return next.run(request, extensions).await;
         }
-        let token = source.token().await.map_err(ChainError::middleware)?;
-        let replay = request.try_clone();
-        request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
-        let response = next.clone().run(request, extensions).await?;
-        // A redirect may have led to where no token went; a 401 from there says nothing about it.
-        if !calls_for_renewal(response.status(), response.headers())
-            || source.origins().check(response.url()).is_err()
-        {
-            return Ok(response);
+        let mut pass = source.pass(None).await.map_err(ChainError::middleware)?;
+        loop {
+            let replay = if pass.may_repeat() { request.try_clone() } else { None };
+            let signed = pass.sign(request.method(), request.url()).map_err(ChainError::middleware)?;
+            signed.put_into(request.headers_mut());
+            let response = next.clone().run(request, extensions).await?;
+            let (from, status, headers) = (response.url(), response.status(), response.headers());
+            let repeats = pass.repeats(from, status, headers, replay.is_some(), None).await;
+            match replay {
+                Some(replay) if repeats => request = replay,
+                _ => return Ok(response),
+            }
         }
-        let Some(mut request) = replay else {
-            source.invalidate(&token);
-            return Ok(response);
-        };
-        let Some(newer) = source.recover(&token, None).await else {
-            return Ok(response);
-        };
-        drop(response);
-        request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
-        next.run(request, extensions).await
     }
 }
 

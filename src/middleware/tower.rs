@@ -6,20 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::require_origins;
 use crate::error::Result;
-use crate::source::TokenSource;
-use crate::source::calls_for_renewal;
+use crate::source::{Target, TokenSource};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A tower layer that gives each request a valid token, and sends it once more with a newer one if the API answers
-/// 401 (RFC 6750 3).
+/// 401 (RFC 6750 3). Under DPoP each sending has its proof, and a challenge for a nonce (RFC 9449 9) is answered once.
 ///
 /// It wraps HTTP clients: services of `http::Request<B>` whose URI is absolute. A request that has an `Authorization`
 /// header keeps it. One to an origin that the source does not trust fails with
@@ -90,8 +89,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let replay = Some(request.clone());
-        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, replay))
+        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, Some(Request::clone)))
     }
 }
 
@@ -126,44 +124,33 @@ async fn call<S, B, R>(
     source: TokenSource,
     mut inner: S,
     mut request: Request<B>,
-    replay: Option<Request<B>>,
+    copy: Option<fn(&Request<B>) -> Request<B>>,
 ) -> Result<Response<R>, BoxError>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    check_origin(&source, request.uri())?;
+    source.origins().index_of(request.uri().origin())?;
     if request.headers().contains_key(AUTHORIZATION) {
         return inner.call(request).await.map_err(Into::into);
     }
-    let token = source.token().await?;
-    request.headers_mut().insert(AUTHORIZATION, token.authorization().clone());
-    let response = inner.call(request).await.map_err(Into::into)?;
-    if !calls_for_renewal(response.status(), response.headers()) {
-        return Ok(response);
+    let mut pass = source.pass(None).await?;
+    loop {
+        let replay = copy.filter(|_| pass.may_repeat()).map(|copy| copy(&request));
+        let signed = pass.sign(request.method(), request.uri())?;
+        signed.put_into(request.headers_mut());
+        let uri = request.uri().clone();
+        let response = inner.call(request).await.map_err(Into::into)?;
+        let (status, headers) = (response.status(), response.headers());
+        let repeats = pass.repeats(&uri, status, headers, replay.is_some(), None).await;
+        match replay {
+            Some(replay) if repeats => request = replay,
+            _ => return Ok(response),
+        }
+        // A service that allows so many requests at a time may count one until its answer is dropped.
+        drop(response);
+        poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
     }
-    let Some(mut request) = replay else {
-        source.invalidate(&token);
-        return Ok(response);
-    };
-    let Some(newer) = source.recover(&token, None).await else {
-        return Ok(response);
-    };
-    // A service that allows so many requests at a time may count one until its answer is dropped.
-    drop(response);
-    request.headers_mut().insert(AUTHORIZATION, newer.authorization().clone());
-    poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
-    inner.call(request).await.map_err(Into::into)
-}
-
-fn check_origin(source: &TokenSource, uri: &Uri) -> Result<()> {
-    let scheme = uri.scheme_str().unwrap_or_default();
-    let port = uri.port_u16().or(match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
-    });
-    source.origins().check_parts(scheme, uri.host().unwrap_or_default(), port)
 }
 
 impl<const REPLAY: bool> fmt::Debug for TokenLayer<REPLAY> {

@@ -154,7 +154,7 @@ mod tests {
     use crate::renewal::policy::RenewalPolicy;
     use crate::renewal::slot::Look;
     use crate::renewal::status::State;
-    use crate::secret::BearerText;
+    use crate::secret::{Scheme, TokenText};
 
     fn refresher() -> Refresher {
         let endpoint = TokenEndpoint::new(
@@ -171,7 +171,7 @@ mod tests {
 
     fn token(refresher: &Refresher) -> TokenResponse {
         TokenResponse {
-            text: BearerText::new("t").unwrap(),
+            text: TokenText::new(Scheme::Bearer, "t").unwrap(),
             sent: refresher.clock.now(),
             round_trip: Duration::ZERO,
             lifetime: Duration::from_secs(100),

@@ -209,7 +209,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::renewal::token::AccessToken;
-    use crate::secret::BearerText;
+    use crate::secret::{Scheme, TokenText};
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -227,7 +227,11 @@ mod tests {
     fn take(plan: &mut Plan, now: f64, life: u64, before: Option<&Held>) -> Held {
         let schedule = plan.schedule(s(life), s(0), None).unwrap();
         let after_refusal = plan.succeeded(&schedule, before);
-        let token = AccessToken::new(BearerText::new("t").unwrap(), std::time::SystemTime::now(), None);
+        let token = AccessToken::new(
+            TokenText::new(Scheme::Bearer, "t").unwrap(),
+            std::time::SystemTime::now(),
+            None,
+        );
         Held::new(token, schedule, at(now), 0, after_refusal)
     }
 

@@ -160,7 +160,7 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::renewal::policy::RenewalPolicy;
-    use crate::secret::BearerText;
+    use crate::secret::{Scheme, TokenText};
     use std::sync::Arc;
     use std::sync::Mutex;
 
@@ -188,8 +188,11 @@ mod tests {
         let start = Moment::new(s(100), s(5_000), boot.then_some(s(100)));
         let hands = Arc::new(Hands(Mutex::new(start)));
         let schedule = Schedule::new(&RenewalPolicy::default(), s(1_000), s(0), None, 0.0).unwrap();
-        let token =
-            AccessToken::new(BearerText::new("t").unwrap(), crate::clock::system_time(s(6_000)), None);
+        let token = AccessToken::new(
+            TokenText::new(Scheme::Bearer, "t").unwrap(),
+            crate::clock::system_time(s(6_000)),
+            None,
+        );
         let slot = Slot::default();
         slot.store(Some(Held::new(token, schedule, start, 0, false)));
         (hands.clone(), Clock::Injected(hands), slot)

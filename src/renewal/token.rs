@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
-use crate::secret::BearerText;
+use crate::secret::TokenText;
 
 /// An access token (RFC 6749 1.4), shared: a clone is a reference count.
 ///
@@ -14,13 +14,13 @@ use crate::secret::BearerText;
 pub struct AccessToken(Arc<Inner>);
 
 struct Inner {
-    text: BearerText,
+    text: TokenText,
     expires_at: SystemTime,
     scope: Option<String>,
 }
 
 impl AccessToken {
-    pub(crate) fn new(text: BearerText, expires_at: SystemTime, scope: Option<String>) -> Self {
+    pub(crate) fn new(text: TokenText, expires_at: SystemTime, scope: Option<String>) -> Self {
         Self(Arc::new(Inner { text, expires_at, scope }))
     }
 

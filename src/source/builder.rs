@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::credentials::{ApiKey, CredentialCell, checked_app_id};
 use crate::error::{Error, Result};
 use crate::grant::{
-    ClientAuth, Discovery, GrantRequest, HttpTransport, Introduced, Server, TokenEndpoint, Transport,
+    ClientAuth, Discovery, Dpop, GrantRequest, HttpTransport, Introduced, Server, TokenEndpoint, Transport,
 };
 use crate::network::Network;
 use crate::origin::{TrustedOrigins, parse_secure, shown_text};
@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(super) token_url: Option<String>,
     pub(super) request: GrantRequest,
     client_auth: Option<ClientAuth>,
+    pub(crate) dpop: Option<Dpop>,
     pub(super) base_url: Option<String>,
     trusted_origins: Vec<String>,
     allow_insecure_http: bool,
@@ -68,6 +69,7 @@ impl<T> Builder<T> {
             token_url: None,
             request: GrantRequest::default(),
             client_auth: None,
+            dpop: None,
             base_url: None,
             trusted_origins: Vec::new(),
             allow_insecure_http: false,
@@ -203,6 +205,13 @@ impl<T> Builder<T> {
         self
     }
 
+    /// Has tokens bound to a key by DPoP (RFC 9449) and sends a proof with every request: [`Dpop::new`], or
+    /// [`Dpop::with_key`]. A token of the type Bearer is refused then. Without it, one of the type DPoP is.
+    pub fn dpop(mut self, dpop: Dpop) -> Self {
+        self.config.dpop = Some(dpop);
+        self
+    }
+
     /// The API's base URL, to whose path the paths of calls are appended. The token may go to its origin.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.config.base_url = Some(url.into());
@@ -287,6 +296,7 @@ impl<T> Builder<T> {
             token_url,
             request,
             client_auth,
+            dpop,
             base_url,
             trusted_origins,
             allow_insecure_http,
@@ -337,14 +347,18 @@ impl<T> Builder<T> {
             None => transport,
         };
         let discovery = Arc::new(Discovery::default());
+        let dpop = dpop.map(Dpop::into_possession).transpose()?.map(Arc::new);
         let endpoint =
-            TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery);
+            TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery)
+                .bound(dpop.clone())
+                .with_certificate(network.has_identity());
         endpoint.check_secret(&app_secret)?;
         let family = Arc::new(Family {
             origins,
             token_timeout,
             credentials: Arc::new(CredentialCell::new(app_id, app_secret)),
             endpoint,
+            dpop,
             clock,
             policy,
             runtime,

@@ -3,27 +3,40 @@
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 
-/// Whether this answer means that the token was refused, so that a newer one may help.
+use crate::secret::Scheme;
+
+/// What a 401 that can be helped asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// A newer token.
+    Token,
+    /// A proof with the server's nonce (RFC 9449 9).
+    Nonce,
+}
+
+/// What this answer asks for, to a call with a token of this scheme.
 ///
-/// It does where nothing speaks against it: no challenge, one for Bearer, or one that cannot be read. A challenge
-/// for other schemes only, a DPoP nonce (RFC 9449 9) and an authentication that is too weak are other matters.
-pub(crate) fn calls_for_renewal(status: StatusCode, headers: &HeaderMap) -> bool {
+/// It is a newer token where nothing speaks against it: no challenge, one for the scheme, or one that cannot be read. A
+/// challenge for other schemes only, a refused DPoP proof and an authentication that is too weak are other matters.
+pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, used: Scheme) -> Option<Refusal> {
     if status != StatusCode::UNAUTHORIZED {
-        return false;
+        return None;
     }
-    let (mut bearer, mut other) = (false, false);
+    let (mut ours, mut other) = (false, false);
     for value in headers.get_all(WWW_AUTHENTICATE) {
         for Challenge { scheme, error } in (Challenges { rest: value.as_bytes() }) {
             match error {
-                Some(b"use_dpop_nonce") => return false,
+                Some(b"use_dpop_nonce") => return (used == Scheme::Dpop).then_some(Refusal::Nonce),
+                // The token may be as good as any (RFC 9449 7.1).
+                Some(b"invalid_dpop_proof") => return None,
                 // Another token of the same kind would be refused just so (RFC 6750 3.1, RFC 9470 3).
                 Some(b"insufficient_scope" | b"insufficient_user_authentication") => other = true,
-                _ if scheme.eq_ignore_ascii_case(b"Bearer") => bearer = true,
+                _ if scheme.eq_ignore_ascii_case(used.name().as_bytes()) => ours = true,
                 _ => other = true,
             }
         }
     }
-    bearer || !other
+    (ours || !other).then_some(Refusal::Token)
 }
 
 struct Challenge<'a> {
@@ -129,12 +142,16 @@ mod tests {
 
     use super::*;
 
-    fn renews(challenges: &[&str]) -> bool {
+    fn asked(challenges: &[&str], used: Scheme) -> Option<Refusal> {
         let mut headers = HeaderMap::new();
         for challenge in challenges {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap());
         }
-        calls_for_renewal(StatusCode::UNAUTHORIZED, &headers)
+        refusal(StatusCode::UNAUTHORIZED, &headers, used)
+    }
+
+    fn renews(challenges: &[&str]) -> bool {
+        asked(challenges, Scheme::Bearer) == Some(Refusal::Token)
     }
 
     #[test]
@@ -142,9 +159,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
         for status in [200, 400, 403, 407, 500] {
-            assert!(!calls_for_renewal(StatusCode::from_u16(status).unwrap(), &headers), "{status}");
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(refusal(status, &headers, Scheme::Bearer), None, "{status}");
         }
-        assert!(calls_for_renewal(StatusCode::UNAUTHORIZED, &headers));
+        assert_eq!(refusal(StatusCode::UNAUTHORIZED, &headers, Scheme::Bearer), Some(Refusal::Token));
     }
 
     #[test]
@@ -180,6 +198,8 @@ mod tests {
             &["Negotiate YWJj=="],
             &["DPoP algs=\"ES256\""],
             &["DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""],
+            &["DPoP error=\"invalid_dpop_proof\""],
+            &["Bearer, DPoP error=\"invalid_dpop_proof\""],
             &["Bearer, DPoP error=\"use_dpop_nonce\""],
             &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
             &["Bearer realm=\"a, Bearer\", ERROR=insufficient_scope"],
@@ -188,6 +208,25 @@ mod tests {
             &["Basic realm=\"a\\\", Bearer x=\\\"\""],
         ] {
             assert!(!renews(challenges), "{challenges:?}");
+        }
+    }
+
+    #[test]
+    fn under_dpop_a_nonce_or_a_newer_token_is_asked_for() {
+        for (challenges, right) in [
+            (&[][..], Some(Refusal::Token)),
+            (&["please log in"], Some(Refusal::Token)),
+            (&["DPoP algs=\"ES256\""], Some(Refusal::Token)),
+            (&["dpop error=\"invalid_token\", algs=\"ES256 EdDSA\""], Some(Refusal::Token)),
+            (&["Bearer", "DPoP error=\"invalid_token\""], Some(Refusal::Token)),
+            (&["DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""], Some(Refusal::Nonce)),
+            (&["Bearer realm=\"a\", DPoP error=use_dpop_nonce"], Some(Refusal::Nonce)),
+            (&["DPoP error=\"invalid_dpop_proof\""], None),
+            (&["Bearer error=\"invalid_token\", DPoP error=\"invalid_dpop_proof\""], None),
+            (&["Bearer error=\"invalid_token\""], None),
+            (&["DPoP error=\"insufficient_scope\""], None),
+        ] {
+            assert_eq!(asked(challenges, Scheme::Dpop), right, "{challenges:?}");
         }
     }
 
@@ -200,7 +239,8 @@ mod tests {
             for value in [HeaderValue::from_bytes(&bytes), HeaderValue::from_str(&words)].into_iter().flatten() {
                 let mut headers = HeaderMap::new();
                 headers.insert(WWW_AUTHENTICATE, value);
-                calls_for_renewal(StatusCode::UNAUTHORIZED, &headers);
+                refusal(StatusCode::UNAUTHORIZED, &headers, Scheme::Bearer);
+                refusal(StatusCode::UNAUTHORIZED, &headers, Scheme::Dpop);
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use crate::clock::Clock;
 use crate::credentials::CredentialCell;
 use crate::error::{Error, Result};
-use crate::grant::{GrantRequest, TokenEndpoint};
+use crate::grant::{GrantRequest, Possession, TokenEndpoint};
 use crate::origin::TrustedOrigins;
 use crate::renewal::{Refresher, RenewalPolicy};
 use crate::secret::SecretString;
@@ -22,6 +22,8 @@ pub(crate) struct Family {
     pub(super) token_timeout: Duration,
     pub(super) credentials: Arc<CredentialCell>,
     pub(super) endpoint: TokenEndpoint,
+    /// Where tokens are bound to a key.
+    pub(super) dpop: Option<Arc<Possession>>,
     pub(super) clock: Clock,
     pub(super) policy: RenewalPolicy,
     pub(super) runtime: Option<Handle>,

@@ -5,6 +5,7 @@ mod challenge;
 mod defaults;
 mod family;
 mod network;
+mod pass;
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -12,20 +13,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
 use crate::clock::Clock;
 use crate::credentials::ApiKey;
 use crate::error::{Error, Result};
+use crate::grant::NonceOf;
 use crate::origin::TrustedOrigins;
 use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refresher, Status};
-use crate::secret::SecretString;
+use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
-pub(crate) use challenge::calls_for_renewal;
 pub(crate) use defaults::Defaults;
 use family::{Family, Member};
+#[cfg(feature = "middleware")]
+pub(crate) use pass::Target;
 
 /// A valid access token, always at hand: what every call reads, and nothing of HTTP.
 ///
@@ -80,23 +83,40 @@ impl TokenSource {
     /// The `Authorization` header for a call, prebuilt and marked sensitive (RFC 6750 2.1).
     ///
     /// # Errors
-    /// As [`token`](Self::token).
+    /// As [`token`](Self::token); and [`Configuration`](crate::ErrorKind::Configuration) under DPoP, where a header that
+    /// serves for all calls is not enough: use [`headers`](Self::headers).
     pub async fn authorization(&self) -> Result<HeaderValue> {
+        if self.family.dpop.is_some() {
+            return Err(Error::configuration("under DPoP every call needs a proof of its own")
+                .advice("use `headers(method, url)` for it"));
+        }
         match self.refresher().slot.read(&self.refresher().clock, |token| token.authorization().clone()) {
             Some(header) => Ok(header),
             None => Ok(self.token().await?.authorization().clone()),
         }
     }
 
-    /// All headers that authorize a call of `method` to `url`.
+    /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1)
+    /// that is good for this one sending. The call must follow no redirects then, and its answer goes to
+    /// [`note_nonce`](Self::note_nonce).
     ///
     /// # Errors
     /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where the token may not go there, else as
     /// [`token`](Self::token).
     pub async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap> {
-        let _ = method;
         self.origins().check(url)?;
-        Ok(HeaderMap::from_iter([(AUTHORIZATION, self.authorization().await?)]))
+        let mut headers = HeaderMap::new();
+        self.pass(None).await?.sign(method, url)?.put_into(&mut headers);
+        Ok(headers)
+    }
+
+    /// Keeps the `DPoP-Nonce` (RFC 9449 9) of the API's answer to a call with [`headers`](Self::headers), for the next
+    /// one. True where there was one: after a 401 with `error="use_dpop_nonce"` the call is worth another sending, once.
+    /// It does nothing without DPoP, and for origins that are not trusted.
+    pub fn note_nonce(&self, url: &Url, answer: &HeaderMap) -> bool {
+        let origin = self.origins().index_of(pass::Target::origin(url)).ok();
+        let dpop = self.family.dpop.as_ref().zip(origin);
+        dpop.is_some_and(|(key, origin)| key.note(NonceOf::Api(origin), answer))
     }
 
     /// The held token without waiting; `None` where there is no valid one. It wakes the refresher where needed.
@@ -299,6 +319,11 @@ impl TokenSource {
     #[cfg(feature = "testing")]
     pub(crate) fn hold(&self, response: crate::grant::TokenResponse) {
         self.refresher().hold(response);
+    }
+
+    /// How its tokens are shown to APIs.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.family.dpop.is_some() { Scheme::Dpop } else { Scheme::Bearer }
     }
 
     pub(crate) fn origins(&self) -> &TrustedOrigins {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::{TokenResponse, Transport, TransportError};
-use crate::secret::BearerText;
+use crate::secret::{Scheme, TokenText};
 use crate::{Client, ClientBuilder};
 
 const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
@@ -30,7 +30,7 @@ const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// [`Configuration`](crate::ErrorKind::Configuration) where the base URL is none, or the token is not a `b64token`
 /// (RFC 6750 2.1).
 pub fn fixed_client(token: &str, base_url: &str) -> Result<Client> {
-    let text = BearerText::new(token)
+    let text = TokenText::new(Scheme::Bearer, token)
         .ok_or_else(|| Error::configuration("the fixed token is not a b64token (RFC 6750 2.1)"))?;
     let client = ClientBuilder::new("fixed".into(), "unused".into())
         .token_url("https://fixed.invalid/token")
@@ -50,7 +50,7 @@ pub fn fixed_client(token: &str, base_url: &str) -> Result<Client> {
 }
 
 /// Answers every token request with the same token.
-struct Same(BearerText);
+struct Same(TokenText);
 
 impl Transport for Same {
     fn send(

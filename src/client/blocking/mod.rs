@@ -73,7 +73,7 @@ impl Builder<Client> {
     pub fn build(mut self) -> Result<Client> {
         let worker = Worker::shared()?;
         self.config.runtime = Some(worker.runtime().clone());
-        let inner = super::Client::assemble(self, || worker.transport())?;
+        let inner = super::Client::assemble(self, |redirects| worker.transport(redirects))?;
         Ok(Client { inner, worker })
     }
 }

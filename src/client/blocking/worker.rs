@@ -7,7 +7,7 @@ use std::thread::{self, ThreadId};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::client::transport;
+use crate::client::transport::{self, Redirects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::Network;
 
@@ -18,8 +18,8 @@ static SHARED: Mutex<Weak<Worker>> = Mutex::new(Weak::new());
 pub(super) struct Worker {
     runtime: Handle,
     thread: ThreadId,
-    /// Apart from the one that async clients share: connections end with the runtime that they were made on.
-    transport: OnceLock<Arc<reqwest::Client>>,
+    /// Apart from those that async clients share: connections end with the runtime that they were made on.
+    transports: [OnceLock<Arc<reqwest::Client>>; 2],
     _until_dropped: oneshot::Sender<()>,
 }
 
@@ -51,7 +51,7 @@ impl Worker {
         Ok(Self {
             runtime: handle,
             thread: thread.thread().id(),
-            transport: OnceLock::new(),
+            transports: Default::default(),
             _until_dropped: until_dropped,
         })
     }
@@ -60,12 +60,16 @@ impl Worker {
         &self.runtime
     }
 
-    pub(super) fn transport(&self) -> Result<Arc<reqwest::Client>> {
-        if let Some(transport) = self.transport.get() {
+    pub(super) fn transport(&self, redirects: Redirects) -> Result<Arc<reqwest::Client>> {
+        let slot = match (redirects, &self.transports) {
+            (Redirects::Guarded, [guarded, _]) => guarded,
+            (Redirects::Never, [_, never]) => never,
+        };
+        if let Some(transport) = slot.get() {
             return Ok(transport.clone());
         }
-        let new = Arc::new(transport::new(&Network::default())?);
-        Ok(self.transport.get_or_init(|| new).clone())
+        let new = Arc::new(transport::new(&Network::default(), redirects)?);
+        Ok(slot.get_or_init(|| new).clone())
     }
 
     /// Runs `future` on the thread and waits for it.

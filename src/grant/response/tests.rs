@@ -22,6 +22,7 @@ pub(in super::super) fn judge(status: u16, headers: &[(&str, &str)], body: &[u8]
             scopes: &["read".into(), "write".into()],
             credentials: &credentials("app", SECRET, 0),
             assertion: None,
+            proof: None,
             sent,
             answered: Moment { monotonic: Duration::from_secs(12), ..sent },
         },
@@ -198,6 +199,7 @@ fn respond(status: u16, headers: &[(usize, Vec<u8>)], body: &[u8]) -> Result<Tok
         scopes: &[],
         credentials: &credentials("app", SECRET, 0),
         assertion: None,
+        proof: None,
         sent,
         answered: sent,
     };

@@ -1,0 +1,166 @@
+//! What a call carries, and what the answers to it lead to: the one place for the client and both middlewares.
+
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use url::Url;
+
+use super::TokenSource;
+use super::challenge::{Refusal, refusal};
+use crate::error::Result;
+use crate::grant::{NonceOf, PROOF};
+use crate::origin;
+use crate::renewal::AccessToken;
+
+/// Where a call goes.
+pub(crate) trait Target {
+    /// Scheme, host and port.
+    fn origin(&self) -> (&str, &str, Option<u16>);
+
+    /// It without query and fragment (RFC 9449 4.2).
+    fn htu(&self) -> String;
+}
+
+impl Target for Url {
+    fn origin(&self) -> (&str, &str, Option<u16>) {
+        (self.scheme(), self.host_str().unwrap_or_default(), self.port_or_known_default())
+    }
+
+    fn htu(&self) -> String {
+        origin::htu(self)
+    }
+}
+
+impl Target for Uri {
+    fn origin(&self) -> (&str, &str, Option<u16>) {
+        let scheme = self.scheme_str().unwrap_or_default();
+        let port = self.port_u16().or(match scheme {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => None,
+        });
+        (scheme, self.host().unwrap_or_default(), port)
+    }
+
+    fn htu(&self) -> String {
+        let (scheme, host) = (self.scheme_str().unwrap_or_default(), self.host().unwrap_or_default());
+        let port = self.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{scheme}://{host}{port}{}", self.path())
+    }
+}
+
+/// The headers that authorize one sending.
+pub(crate) struct Signed {
+    authorization: HeaderValue,
+    proof: Option<HeaderValue>,
+}
+
+impl Signed {
+    pub(crate) fn put_into(self, headers: &mut HeaderMap) {
+        headers.insert(AUTHORIZATION, self.authorization);
+        if let Some(proof) = self.proof {
+            headers.insert(PROOF, proof);
+        }
+    }
+}
+
+/// One call's way: it may be sent once more for a refused token and, under DPoP, once more for a nonce.
+pub(crate) struct Pass<'a> {
+    source: &'a TokenSource,
+    token: AccessToken,
+    renewed: bool,
+    nonce_given: bool,
+}
+
+impl TokenSource {
+    /// Waits for the token as [`token_within`](Self::token_within) does.
+    pub(crate) async fn pass(&self, wait: Option<Duration>) -> Result<Pass<'_>> {
+        let token = self.token_within(wait).await?;
+        Ok(Pass { source: self, token, renewed: false, nonce_given: self.family.dpop.is_none() })
+    }
+}
+
+impl Pass<'_> {
+    /// What authorizes the next sending: the token, and under DPoP a proof for this one request.
+    pub(crate) fn sign(&self, method: &Method, target: &impl Target) -> Result<Signed> {
+        let family = &self.source.family;
+        let origin = family.origins.index_of(target.origin())?;
+        let proof = match &family.dpop {
+            None => None,
+            Some(key) => {
+                let token = Some(self.token.as_str());
+                Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, &family.clock)?)
+            }
+        };
+        Ok(Signed { authorization: self.token.authorization().clone(), proof })
+    }
+
+    /// Whether some answer can lead to another sending.
+    pub(crate) fn may_repeat(&self) -> bool {
+        !self.renewed || !self.nonce_given
+    }
+
+    /// Whether the call is to be sent again, having been answered like this from there. Where it cannot be
+    /// (`repeatable`), the next call is better off all the same.
+    pub(crate) async fn repeats(
+        &mut self,
+        from: &impl Target,
+        status: StatusCode,
+        headers: &HeaderMap,
+        repeatable: bool,
+        wait: Option<Duration>,
+    ) -> bool {
+        let source = self.source;
+        let dpop = source.family.dpop.as_deref();
+        if status != StatusCode::UNAUTHORIZED && dpop.is_none() {
+            return false;
+        }
+        // A redirect may have led to where no token went; what comes from there says nothing about it.
+        let Ok(origin) = source.family.origins.index_of(from.origin()) else { return false };
+        let has_nonce = dpop.is_some_and(|key| key.note(NonceOf::Api(origin), headers));
+        match refusal(status, headers, source.scheme()) {
+            Some(Refusal::Nonce) if has_nonce && repeatable && !self.nonce_given => {
+                self.nonce_given = true;
+                true
+            }
+            Some(Refusal::Token) if !self.renewed && !repeatable => {
+                source.invalidate(&self.token);
+                false
+            }
+            Some(Refusal::Token) if !self.renewed => match source.recover(&self.token, wait).await {
+                Some(newer) => {
+                    self.token = newer;
+                    self.renewed = true;
+                    true
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_names_the_url_without_query_fragment_and_user() {
+        for (url, htu) in [
+            ("https://api.example/v1/x?y=1#z", "https://api.example/v1/x"),
+            ("https://API.example:8443/a%20b/?y", "https://api.example:8443/a%20b/"),
+            ("https://u:p@api.example:443", "https://api.example/"),
+            ("http://[::1]:80/", "http://[::1]/"),
+        ] {
+            assert_eq!(Url::parse(url).unwrap().htu(), htu);
+        }
+        for (uri, htu) in [
+            ("https://api.example/v1/x?y=1", "https://api.example/v1/x"),
+            ("https://api.example:8443?y", "https://api.example:8443/"),
+            ("https://u:p@api.example/a/../b", "https://api.example/a/../b"),
+        ] {
+            assert_eq!(uri.parse::<Uri>().unwrap().htu(), htu);
+        }
+    }
+}
