@@ -68,7 +68,7 @@ pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy}
 pub use credentials::ApiKey;
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{
-    AssertionAudience, ClientAuth, Dpop, HmacAlgorithm, PrivateKeyJwt, SecretJwt, Signed, Signer,
+    AssertionAudience, ClientAuth, Dpop, HmacAlgorithm, PrivateKeyJwt, Quota, SecretJwt, Signed, Signer,
     SigningAlgorithm, SigningKey,
 };
 #[cfg(feature = "middleware")]

@@ -12,6 +12,7 @@ mod key_format;
 mod nonce;
 mod pacing;
 mod public_jwk;
+mod quota;
 mod quote;
 mod refusal;
 mod request;
@@ -46,6 +47,7 @@ pub(crate) use introduced::Introduced;
 pub(crate) use nonce::NonceOf;
 #[cfg(feature = "testing")]
 pub(crate) use public_jwk::{hash, thumbprint};
+pub use quota::Quota;
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};

@@ -2,6 +2,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
 
+use super::quota;
 use crate::clock::system_time;
 
 /// The longest that a server can make us wait.
@@ -27,49 +28,38 @@ pub(super) fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duratio
 pub(super) fn throttled(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
     retry_after(headers, wall)
         .or_else(|| reset(headers, wall).map(capped))
-        .or_else(|| quota(headers).map(capped))
+        .or_else(|| quota::exhausted_for(headers).map(capped))
 }
 
 /// `X-RateLimit-Reset`: an epoch (Auth0, GitHub) or seconds from now (Envoy, and `RateLimit-Reset`).
 fn reset(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
-    ["x-ratelimit-reset", "ratelimit-reset"].iter().find_map(|name| {
-        let value = seconds(text(headers, name)?)?;
-        if value.as_secs_f64() <= LEAST_EPOCH {
-            return Some(value);
-        }
-        Some(system_time(value).duration_since(now(headers, wall)).unwrap_or_default())
-    })
+    ["x-ratelimit-reset", "ratelimit-reset"]
+        .iter()
+        .find_map(|name| Some(seconds_to(seconds(text(headers, name)?)?, now(headers, wall))))
 }
 
-/// `Auth0-Client-Quota-Limit: b=per_hour;q=10;r=7;t=3540,…`: the longest `t` of the buckets with nothing left.
-fn quota(headers: &HeaderMap) -> Option<Duration> {
-    ["auth0-client-quota-limit", "auth0-organization-quota-limit"]
-        .iter()
-        .filter_map(|name| text(headers, name))
-        .flat_map(|value| value.split(','))
-        .filter_map(|bucket| {
-            let part = |name: &str| {
-                bucket.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
-            };
-            if part("r")? == "0" { seconds(part("t")?) } else { None }
-        })
-        .max()
+/// The time to a reset, which is so far off or at this epoch.
+pub(super) fn seconds_to(reset: Duration, now: SystemTime) -> Duration {
+    if reset.as_secs_f64() <= LEAST_EPOCH {
+        return reset;
+    }
+    system_time(reset).duration_since(now).unwrap_or_default()
 }
 
 fn capped(wait: Duration) -> Duration {
     wait.min(LONGEST_WAIT)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-fn seconds(text: &str) -> Option<Duration> {
+pub(super) fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
 /// The time by the server's clock, else by ours.
-fn now(headers: &HeaderMap, wall: Duration) -> SystemTime {
+pub(super) fn now(headers: &HeaderMap, wall: Duration) -> SystemTime {
     text(headers, header::DATE.as_str())
         .and_then(|date| httpdate::parse_http_date(date).ok())
         .unwrap_or_else(|| system_time(wall))

@@ -5,6 +5,7 @@ use http::Response;
 use url::Url;
 
 use super::document::Document;
+use super::quota::{self, Quota};
 use super::quote::Quoter;
 use super::refusal;
 use crate::clock::Moment;
@@ -33,6 +34,8 @@ pub(crate) struct TokenResponse {
     pub(crate) scope: Option<String>,
     /// What was asked for but not granted.
     pub(crate) missing_scopes: Vec<String>,
+    /// What is left of the quota, where the server says so.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// The request that an answer belongs to.
@@ -62,7 +65,10 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
         _ if refusal::is_one(answer, document, &quoter) => {
             Err(refusal::classify(answer, document, asked, &quoter))
         }
-        Some(found) => accept(found, asked, &quoter),
+        Some(found) => accept(found, asked, &quoter).map(|token| TokenResponse {
+            quota: quota::told(answer.headers(), asked.answered.wall),
+            ..token
+        }),
         None => Err(invalid(format!("the answer of the token endpoint {not_one}")).retryable(true)),
     };
     outcome.map_err(|error| {
@@ -101,6 +107,7 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
         refresh_in: document.number("refresh_in").and_then(duration),
         scope,
         missing_scopes,
+        quota: None,
     })
 }
 

@@ -3,6 +3,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::error::Error;
+use crate::grant::Quota;
 
 /// What happened to a token; [`Events::next`] gives them. None carries a token or a secret.
 #[derive(Debug, Clone)]
@@ -32,6 +33,13 @@ pub enum Event {
     },
     /// The credential was changed by `set_credentials`.
     CredentialsRotated,
+    /// The server has few tokens left to grant, and not before the renewal is due more; that is put off within the
+    /// token's life. Told once, until there is enough again.
+    #[non_exhaustive]
+    QuotaLow {
+        /// What is left, and till when.
+        quota: Quota,
+    },
     /// The API refused the token; it is being renewed.
     Invalidated,
     /// The source was shut down: the last event.

@@ -93,13 +93,22 @@ impl Refresher {
     }
 
     fn take(&self, inner: &mut Inner, now: &Moment, used: &Credentials, response: TokenResponse) -> Report {
-        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes } = response;
+        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quota } =
+            response;
         let schedule = inner
             .plan
             .schedule(lifetime, round_trip, refresh_in)
             .filter(|schedule| now.since(&sent) < schedule.serve_for);
         let Some(schedule) = schedule else {
             return self.fail(inner, now, Error::expired_on_arrival().with_server(self.endpoint.server()));
+        };
+        // A quota that is there again before the renewal is no matter.
+        let scarce = quota
+            .and_then(|quota| quota.scarce_for(system_time(sent.wall)))
+            .filter(|length| *length > schedule.renew_after);
+        let schedule = match scarce {
+            Some(length) => inner.plan.postponed(schedule, length, lifetime, round_trip),
+            None => schedule,
         };
         let before = self.slot.held();
         let schedule = match before.as_deref() {
@@ -112,7 +121,13 @@ impl Refresher {
         self.slot.store(Some(Held::new(token, schedule, sent, used.generation, after_refusal)));
         inner.last_renewal = Some(*now);
         inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
-        Report::Renewed { lifetime, round_trip, missing_scopes }
+        let low = quota.filter(|_| scarce.is_some());
+        if let Some(quota) = low.filter(|_| !inner.quota_low) {
+            inner.events.send(Event::QuotaLow { quota });
+        }
+        inner.quota_low = low.is_some();
+        inner.quota = quota;
+        Report::Renewed { lifetime, round_trip, missing_scopes, quota, low: low.is_some() }
     }
 
     fn fail(&self, inner: &mut Inner, now: &Moment, error: Error) -> Report {
@@ -178,6 +193,7 @@ mod tests {
             refresh_in: None,
             scope: None,
             missing_scopes: Vec::new(),
+            quota: None,
         }
     }
 

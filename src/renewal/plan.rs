@@ -128,6 +128,17 @@ impl Plan {
         Schedule::new(&self.policy, life, round_trip, refresh_in, self.backoff.draw())
     }
 
+    /// The schedule for tokens of which few are left for so long.
+    pub(crate) fn postponed(
+        &mut self,
+        schedule: Schedule,
+        until: Duration,
+        life: Duration,
+        round_trip: Duration,
+    ) -> Schedule {
+        schedule.postponed(until, life, round_trip, self.backoff.draw())
+    }
+
     /// The scheduled token is in the place of `before`. Tells whether it was asked for because that was refused.
     pub(crate) fn succeeded(&mut self, schedule: &Schedule, before: Option<&Held>) -> bool {
         self.unused = match before {

@@ -18,7 +18,7 @@ use super::token::AccessToken;
 use crate::clock::{Clock, Moment, system_time};
 use crate::credentials::{Change, CredentialCell};
 use crate::error::{Error, ErrorKind, Result};
-use crate::grant::{GrantRequest, TokenEndpoint};
+use crate::grant::{GrantRequest, Quota, TokenEndpoint};
 
 /// A refresher that has not shown itself for this long after it should have is taken for frozen.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
@@ -41,6 +41,9 @@ pub(super) struct Inner {
     pub(super) plan: Plan,
     pub(super) events: EventSender,
     pub(super) last_renewal: Option<Moment>,
+    pub(super) quota: Option<Quota>,
+    /// Subscribers know that little is left of it.
+    pub(super) quota_low: bool,
     pub(super) task: Task,
 }
 
@@ -96,6 +99,8 @@ impl Refresher {
                 plan: Plan::new(policy, seed),
                 events: EventSender::new(),
                 last_renewal: None,
+                quota: None,
+                quota_low: false,
                 task: Task::default(),
             }),
             closed: AtomicBool::new(false),
@@ -317,6 +322,7 @@ impl Refresher {
             age: live.map(|held| now.since(&held.anchor)),
             scope: live.and_then(|held| held.token.scope().map(str::to_owned)),
             last_renewal: inner.last_renewal.map(|moment| system_time(moment.wall)),
+            quota: inner.quota,
             next_attempt: due.filter(|_| inner.task.pulse.epoch > 0 && !self.is_closed()),
             consecutive_failures: inner.plan.failures,
             last_error: inner.plan.last_error.clone(),

@@ -41,11 +41,19 @@ impl Schedule {
             Some(after) => (after + jitter).min(latest),
             None => latest.saturating_sub(jitter),
         };
-        // Room for a second attempt after a failed one.
-        let margin = floor + floor / 2 + round_trip.saturating_mul(2);
-        let renew_after = planned.min(serve_for.saturating_sub(margin)).max(floor).min(serve_for);
+        let renew_after =
+            planned.min(serve_for.saturating_sub(margin(floor, round_trip))).max(floor).min(serve_for);
         let fresh_for = (renew_after + life / 10).min(serve_for);
         Some(Self { renew_after, serve_for, fresh_for, floor })
+    }
+
+    /// The same with the renewal put off to some time after `until`, as far as the life allows. `draw` spreads out those
+    /// who wait for the same moment.
+    pub(crate) fn postponed(self, until: Duration, life: Duration, round_trip: Duration, draw: f64) -> Self {
+        let latest = self.serve_for.saturating_sub(margin(self.floor, round_trip));
+        let until = until.min(latest);
+        let renew_after = self.renew_after.max(until + (latest - until).mul_f64(draw.clamp(0.0, 1.0)));
+        Self { renew_after, fresh_for: (renew_after + life / 10).min(self.serve_for), ..self }
     }
 
     /// The same for a token that the server gave before: its life has not begun anew, so that the floor must not
@@ -55,6 +63,11 @@ impl Schedule {
         let renew_after = self.renew_after.max(floor).min(self.serve_for);
         Self { renew_after, fresh_for: self.fresh_for.max(renew_after), floor, ..self }
     }
+}
+
+/// Room for a second attempt after a failed one.
+fn margin(floor: Duration, round_trip: Duration) -> Duration {
+    floor + floor / 2 + round_trip.saturating_mul(2)
 }
 
 /// The least time between the beginnings of two attempts, for tokens of this life.
@@ -117,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn a_scarce_quota_is_waited_for_as_long_as_the_token_lives() {
+        let hour = schedule(s(3600), 1.0);
+        let put_off = |until, draw| hour.postponed(until, s(3600), s(2), draw);
+        assert_eq!(put_off(s(3000), 0.0).renew_after, s(3000));
+        assert_eq!(put_off(s(3000), 0.0).fresh_for, s(3360));
+        let latest = Duration::from_millis(3_570_000 - 1_500 - 4_000);
+        for (until, draw) in [(s(3000), 1.0), (s(5000), 0.5), (Duration::MAX, 0.0)] {
+            assert_eq!(put_off(until, draw).renew_after, latest);
+        }
+        assert_eq!(put_off(s(100), 0.0), hour, "never earlier");
+    }
+
+    #[test]
     fn refresh_in_is_honoured() {
         let at = |draw| {
             Schedule::new(&RenewalPolicy::default(), s(3600), s(0), Some(s(1800)), draw).unwrap().renew_after
@@ -154,6 +180,10 @@ mod tests {
             prop_assert!(plan.serve_for + COARSE_LAG < life);
             prop_assert!(plan.renew_after >= plan.floor.min(plan.serve_for));
             prop_assert!(plan.floor <= s(1));
+            let until = refresh.map_or(Duration::MAX, s);
+            let later = plan.postponed(until, life, Duration::from_millis(trip_ms), draw);
+            prop_assert!(plan.renew_after <= later.renew_after && later.renew_after <= later.fresh_for);
+            prop_assert!(later.fresh_for <= later.serve_for && later.serve_for == plan.serve_for);
         }
 
         #[test]

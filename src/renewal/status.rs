@@ -1,6 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
+use crate::grant::Quota;
 
 /// In which state a token source is; [`Status::state`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +45,8 @@ pub struct Status {
     pub scope: Option<String>,
     /// When a token was last received.
     pub last_renewal: Option<SystemTime>,
+    /// What was left of the server's quota of tokens after the last renewal; `None` where it does not say.
+    pub quota: Option<Quota>,
     /// The time to the next attempt, where one is planned.
     pub next_attempt: Option<Duration>,
     /// How many attempts in a row have failed.

@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::grant::TokenEndpoint;
+use crate::grant::{Quota, TokenEndpoint};
 
 pub(super) enum Report {
     Renewed {
         lifetime: Duration,
         round_trip: Duration,
         missing_scopes: Vec<String>,
+        quota: Option<Quota>,
+        /// Little is left of it, for longer than the token may wait.
+        low: bool,
     },
     Failed {
         error: Error,
@@ -28,7 +31,7 @@ impl Report {
     pub(super) fn tell(&self, endpoint: &TokenEndpoint) {
         let server = endpoint.server();
         match self {
-            Report::Renewed { lifetime, round_trip, missing_scopes } => {
+            Report::Renewed { lifetime, round_trip, missing_scopes, quota, low } => {
                 tracing::debug!(
                     target: "evertoken",
                     server,
@@ -39,6 +42,13 @@ impl Report {
                 if !missing_scopes.is_empty() {
                     let missing = missing_scopes.join(" ");
                     tracing::warn!(target: "evertoken", server, missing, "scopes not granted");
+                }
+                if let Some(quota) = quota.filter(|_| *low) {
+                    let (remaining, limit) = (quota.remaining, quota.limit);
+                    tracing::warn!(
+                        target: "evertoken", server, remaining, limit,
+                        "few tokens left in the server's quota; renewing later"
+                    );
                 }
             }
             Report::Failed { error, remaining: Some(left) } => tracing::warn!(
@@ -64,7 +74,12 @@ impl Report {
         use metrics::{counter, gauge, histogram};
 
         match self {
-            Report::Renewed { round_trip, .. } => {
+            Report::Renewed { round_trip, quota, .. } => {
+                if let Some(quota) = quota {
+                    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+                    let remaining = quota.remaining as f64;
+                    gauge!("evertoken_quota_remaining", "server" => server.clone()).set(remaining);
+                }
                 counter!("evertoken_renewals_total", "server" => server.clone()).increment(1);
                 histogram!("evertoken_renewal_seconds", "server" => server).record(round_trip.as_secs_f64());
             }

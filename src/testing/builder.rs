@@ -17,6 +17,7 @@ use super::issued::Issued;
 use super::keys::{KeyRing, Signing};
 use super::listen::Bound;
 use super::log::Log;
+use super::quota::Quota;
 use super::server::{AuthServer, Handle};
 use super::state::{Settings, State};
 use super::{api, token};
@@ -122,6 +123,7 @@ impl AuthServerBuilder {
                 announced_issuer: None,
                 announced_auth_methods: vec!["client_secret_basic".into(), "client_secret_post".into()],
             }),
+            quota: Quota::default(),
             faults: Faults::default(),
             api_faults: Faults::default(),
             in_flight: InFlight::default(),

@@ -45,6 +45,7 @@ mod issued;
 mod keys;
 mod listen;
 mod log;
+mod quota;
 mod server;
 mod state;
 mod token;

@@ -130,6 +130,12 @@ impl AuthServer {
         self.set(|settings| settings.same_token = same);
     }
 
+    /// Grants so many tokens in each period from now on, all clients together, then answers 429 until the next one
+    /// begins, and says in `Auth0-Client-Quota-Limit` what is left. Without end by default.
+    pub fn set_quota(&self, limit: u64, period: Duration) {
+        self.state().quota.set(limit, period);
+    }
+
     /// Changes the token endpoint's success answers from now on: the fields of an object are put in, those that are
     /// `null` are taken out. Anything but an object is the answer itself.
     ///

@@ -10,6 +10,7 @@ use super::in_flight::InFlight;
 use super::issued::Issued;
 use super::keys::KeyRing;
 use super::log::Log;
+use super::quota::Quota;
 
 /// Everything that the handlers of both listeners share with the [`AuthServer`](super::AuthServer).
 pub(super) struct State {
@@ -21,6 +22,7 @@ pub(super) struct State {
     pub(super) clients: Mutex<HashMap<String, String>>,
     pub(super) issued: Issued,
     pub(super) settings: Mutex<Settings>,
+    pub(super) quota: Quota,
     pub(super) faults: Faults,
     pub(super) api_faults: Faults,
     pub(super) in_flight: InFlight,

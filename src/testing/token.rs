@@ -46,7 +46,9 @@ pub(super) async fn answer(
             let answer = grant(&state, &settings, &headers, &body, entry);
             delay(late).await;
             drop(in_flight);
-            answer.unwrap_or_else(Refusal::into_response)
+            let mut response = answer.unwrap_or_else(Refusal::into_response);
+            state.quota.tell(response.headers_mut());
+            response
         }
     };
     state.log.add(entry, |entry| entry.status = Some(response.status().as_u16()));
@@ -110,6 +112,10 @@ fn grant(
             ));
         }
         None => return Err(Refusal::request("grant_type is missing")),
+    }
+
+    if !state.quota.spend() {
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "the quota is used up"));
     }
 
     let mut audience = form.all("audience").chain(form.all("resource")).collect::<Vec<_>>();
