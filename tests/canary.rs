@@ -14,8 +14,8 @@ use evertoken::http::Method;
 use evertoken::reqwest;
 use evertoken::testing::{AuthServer, Fault, fixed_client};
 use evertoken::{
-    ApiKey, Client, ClientAuth, ClientBuilder, Error, ErrorKind, RenewalPolicy, SecretString, TokenLayer,
-    TokenMiddleware, TokenSource,
+    ApiKey, Client, ClientAuth, ClientBuilder, Error, ErrorKind, Preset, RenewalPolicy, SecretString,
+    TokenLayer, TokenMiddleware, TokenSource,
 };
 use metrics_util::debugging::DebuggingRecorder;
 use serde_json::{Value, json};
@@ -333,6 +333,16 @@ fn keys_and_fixed_clients() -> Vec<String> {
     let mistyped = format!("{}x", key.expose());
     show_error(&ApiKey::parse(&mistyped).unwrap_err());
     show_error(&Client::builder_from(&mistyped).build().unwrap_err());
+
+    const ACME: Preset = Preset::new().token_url("https://as.example/token").key_prefix("acme_test");
+    show((ACME, ACME.from_key(key.expose()), ACME.builder("app", SECRET).user_agent(CANARY)));
+    for mistaken in [
+        ACME.from_key(key.expose()),
+        ACME.from_key(&mistyped),
+        ACME.builder("app", SECRET).user_agent(format!("{CANARY}\n")),
+    ] {
+        show_error(&mistaken.build().unwrap_err());
+    }
 
     let token = format!("eyJ{CANARY}");
     let fixed = fixed_client(&token, "https://api.example/").unwrap();
