@@ -125,6 +125,7 @@ async fn what_the_customer_sets_wins() {
     assert_eq!(claims(&server)["aud"], "https://api.acme.example");
     let other = ACME.builder(AuthServer::APP_ID, AuthServer::APP_SECRET).token_url(server.token_url());
     other.build().unwrap().token().await.unwrap();
+    assert_eq!(claims(&server)["aud"], "https://api.acme.example");
     let own = by_url.builder(AuthServer::APP_ID, AuthServer::APP_SECRET).resource("https://own.example");
     own.token_url(server.token_url()).build().unwrap().token().await.unwrap();
     assert_eq!(claims(&server)["aud"], "https://own.example");
