@@ -1,20 +1,28 @@
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
+use super::dpop::{Expected, Unproven};
 use super::listen::Connection;
-use super::state::State;
-use super::token::delay;
+use super::state::{Settings, State};
+use super::token::{delay, offer};
+use crate::grant::PROOF;
 
 const INVALID_TOKEN: &str = r#"Bearer realm="evertoken", error="invalid_token""#;
 /// Without an error code where there was no token (RFC 6750 3.1).
 const NO_TOKEN: &str = r#"Bearer realm="evertoken""#;
+/// RFC 9449 7.1.
+const NO_BOUND_TOKEN: &str = r#"DPoP algs="ES256 EdDSA""#;
+const INVALID_BOUND_TOKEN: &str = r#"DPoP error="invalid_token", algs="ES256 EdDSA""#;
+const INVALID_PROOF: &str = r#"DPoP error="invalid_dpop_proof", algs="ES256 EdDSA""#;
+const USE_NONCE: &str = r#"DPoP error="use_dpop_nonce", algs="ES256 EdDSA""#;
 
 /// The protected API: whatever the path under `/v1/`.
 pub(super) async fn answer(
@@ -35,9 +43,12 @@ pub(super) async fn answer(
             fault.play(&connection, INVALID_TOKEN, ()).await
         }
         None => {
-            let client = bearer(&headers).and_then(|token| state.check(token));
-            let response = route(&method, &uri, &headers, &body, client.as_deref());
-            state.log.add(entry, |entry| entry.client_id = client);
+            let settings = state.settings();
+            let client = authorized(&state, &settings, &method, &uri, &headers);
+            let mut response =
+                route(&method, &uri, &headers, &body, client.as_deref().map_err(|challenge| *challenge));
+            offer(&mut response, settings.api_nonce.as_deref());
+            state.log.add(entry, |entry| entry.client_id = client.ok());
             delay(late).await;
             response
         }
@@ -49,7 +60,55 @@ pub(super) async fn answer(
     response
 }
 
-fn route(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8], client: Option<&str>) -> Response {
+/// The client whose token came, or the challenge for the lack of one.
+fn authorized(
+    state: &State,
+    settings: &Settings,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<String, &'static str> {
+    let Some(authorization) = headers.get(AUTHORIZATION) else {
+        return Err(if settings.dpop_required { NO_BOUND_TOKEN } else { NO_TOKEN });
+    };
+    let (scheme, token) =
+        authorization.to_str().ok().and_then(|line| line.split_once(' ')).ok_or(NO_TOKEN)?;
+    if !scheme.eq_ignore_ascii_case("dpop") {
+        let known = state.check(token).filter(|_| scheme.eq_ignore_ascii_case("bearer"));
+        return match known {
+            Some((client, None)) if !settings.dpop_required => Ok(client),
+            // Whoever has found a bound token may not use it as if it were not (RFC 9449 7.2).
+            Some(_) => Err(INVALID_BOUND_TOKEN),
+            None => Err(INVALID_TOKEN),
+        };
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let expected = Expected {
+        method,
+        url: &format!("http://{host}{}", uri.path()),
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        nonce: settings.api_nonce.as_deref(),
+        token: Some(token),
+    };
+    let jkt = match state.proofs.verify(headers, &expected) {
+        Ok(jkt) => jkt,
+        Err(Unproven::Nonce) => return Err(USE_NONCE),
+        Err(Unproven::Missing | Unproven::Invalid(_)) => return Err(INVALID_PROOF),
+    };
+    match state.check(token) {
+        Some((client, Some(bound))) if bound == jkt => Ok(client),
+        Some((_, Some(_))) => Err(INVALID_PROOF),
+        Some((_, None)) | None => Err(INVALID_BOUND_TOKEN),
+    }
+}
+
+fn route(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+    client: Result<&str, &'static str>,
+) -> Response {
     let Some(path) = uri.path().strip_prefix("/v1/") else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -58,9 +117,16 @@ fn route(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8], client: O
         return Json(json!({ "path": uri.path(), "method": method.as_str(), "authorization": came }))
             .into_response();
     }
-    let Some(client) = client.filter(|_| path != "always-401") else {
-        let challenge = if headers.contains_key(AUTHORIZATION) { INVALID_TOKEN } else { NO_TOKEN };
-        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
+    let client = match client {
+        Ok(client) if path != "always-401" => client,
+        Ok(_) => {
+            return unauthorized(if headers.contains_key(PROOF) {
+                INVALID_BOUND_TOKEN
+            } else {
+                INVALID_TOKEN
+            });
+        }
+        Err(challenge) => return unauthorized(challenge),
     };
     match path {
         "forbidden" => (
@@ -88,9 +154,8 @@ fn route(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8], client: O
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+fn unauthorized(challenge: &'static str) -> Response {
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
 }
 
 /// All headers but the token's, several values of one name joined by commas (RFC 9110 5.3).

@@ -122,12 +122,16 @@ impl AuthServerBuilder {
                 discovery: Discovery::Both,
                 announced_issuer: None,
                 announced_auth_methods: vec!["client_secret_basic".into(), "client_secret_post".into()],
+                dpop_required: false,
+                token_nonce: None,
+                api_nonce: None,
             }),
             quota: Quota::default(),
             faults: Faults::default(),
             api_faults: Faults::default(),
             in_flight: InFlight::default(),
             log: Log::new(),
+            proofs: Default::default(),
         });
         let auth_router = Router::new()
             .route(&format!("{}/token", state.path), post(token::answer))

@@ -6,6 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::dpop::ALGORITHMS;
 use super::state::{Settings, State};
 
 /// Where the [`AuthServer`](super::AuthServer) publishes its metadata.
@@ -58,6 +59,7 @@ fn metadata(state: &State, settings: Settings) -> Value {
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
         "subject_types_supported": ["public"],
+        "dpop_signing_alg_values_supported": ALGORITHMS,
     });
     if !settings.announced_auth_methods.is_empty() {
         metadata["token_endpoint_auth_methods_supported"] = settings.announced_auth_methods.into();

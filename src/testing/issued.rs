@@ -28,6 +28,8 @@ pub(super) struct Grant {
     pub(super) client_id: String,
     pub(super) audience: Value,
     pub(super) scope: Option<String>,
+    /// The thumbprint of the key that it is bound to.
+    pub(super) jkt: Option<String>,
 }
 
 impl Record {
@@ -58,14 +60,17 @@ impl State {
         if let Some(scope) = &grant.scope {
             claims["scope"] = scope.as_str().into();
         }
+        if let Some(jkt) = &grant.jkt {
+            claims["cnf"] = json!({ "jkt": jkt });
+        }
         let token = self.keys.sign(&claims)?;
         let expires = now.checked_add(lifetime);
         lock(&self.issued.0).push(Record { jti, token: token.clone(), grant, expires, revoked: false });
         Ok(token)
     }
 
-    /// The client that a token which the API accepts now belongs to.
-    pub(super) fn check(&self, token: &str) -> Option<String> {
+    /// The client that a token which the API accepts now belongs to, and the key that it is bound to.
+    pub(super) fn check(&self, token: &str) -> Option<(String, Option<String>)> {
         let claims = self.keys.verify(token)?;
         let for_us = match &claims["aud"] {
             Value::Array(all) => all.iter().any(|one| *one == self.audience),
@@ -77,7 +82,7 @@ impl State {
         let issued = lock(&self.issued.0);
         let record = issued.iter().rev().find(|record| claims["jti"] == record.jti)?;
         (!record.revoked && record.remaining(Instant::now()) > Duration::ZERO)
-            .then(|| record.grant.client_id.clone())
+            .then(|| (record.grant.client_id.clone(), record.grant.jkt.clone()))
     }
 }
 

@@ -38,6 +38,7 @@ mod api;
 mod builder;
 mod clock;
 mod discovery;
+mod dpop;
 mod fault;
 mod fixed;
 mod in_flight;

@@ -75,7 +75,8 @@ impl AuthServer {
     /// The base URL of the protected API: `http://127.0.0.1:PORT/v1/`, another port than the issuer's.
     ///
     /// Under it every path and method answers, with a valid token, JSON of `path`, `query`, `method`, `client_id`,
-    /// `headers` (without `Authorization`) and `body`; without, a 401 with a `Bearer` challenge (RFC 6750 3). Some
+    /// `headers` (without `Authorization`) and `body`; without, a 401 with a `Bearer` challenge (RFC 6750 3), or a `DPoP`
+    /// one (RFC 9449 7.1) for a token that is bound to a key. Some
     /// paths do otherwise: `always-401` and `forbidden` (a 403) refuse every token, `redirect?to=URL` is a 307,
     /// and `public` asks for no token and tells in `authorization` whether it was sent an `Authorization` header.
     pub fn api_url(&self) -> String {
@@ -166,6 +167,24 @@ impl AuthServer {
         self.set(|settings| {
             settings.announced_auth_methods = methods.iter().map(|&method| method.to_owned()).collect();
         });
+    }
+
+    /// With `true`, the token endpoint wants a DPoP proof (RFC 9449 5) and the API takes no Bearer token; `false` by
+    /// default. A token that was asked for with a proof is bound to its key either way, and the API takes it with a proof
+    /// by that key only. Proofs are verified as RFC 9449 4.3 says: by ES256 or EdDSA, not 60 s off, and each once.
+    pub fn set_dpop_required(&self, required: bool) {
+        self.set(|settings| settings.dpop_required = required);
+    }
+
+    /// The nonce that the token endpoint wants in DPoP proofs from now on (RFC 9449 8), and has in its answers: none by
+    /// default.
+    pub fn set_token_nonce(&self, nonce: Option<&str>) {
+        self.set(|settings| settings.token_nonce = nonce.map(str::to_owned));
+    }
+
+    /// The same for the API (RFC 9449 9).
+    pub fn set_api_nonce(&self, nonce: Option<&str>) {
+        self.set(|settings| settings.api_nonce = nonce.map(str::to_owned));
     }
 
     /// Signs with a new key from now on. The old ones stay in the JWKS, and their tokens stay valid.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::discovery::Discovery;
+use super::dpop::Seen;
 use super::fault::Faults;
 use super::in_flight::InFlight;
 use super::issued::Issued;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) api_faults: Faults,
     pub(super) in_flight: InFlight,
     pub(super) log: Log,
+    /// The DPoP proofs that the token endpoint and the API have taken.
+    pub(super) proofs: Seen,
 }
 
 #[derive(Clone)]
@@ -40,6 +43,9 @@ pub(super) struct Settings {
     pub(super) discovery: Discovery,
     pub(super) announced_issuer: Option<String>,
     pub(super) announced_auth_methods: Vec<String>,
+    pub(super) dpop_required: bool,
+    pub(super) token_nonce: Option<String>,
+    pub(super) api_nonce: Option<String>,
 }
 
 impl State {

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::body::Bytes;
@@ -11,10 +11,11 @@ use axum::{Extension, Json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PRAGMA, WWW_AUTHENTICATE};
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
+use super::dpop::{Expected, Unproven};
 use super::issued::Grant;
 use super::listen::Connection;
 use super::state::{Settings, State, lock};
@@ -46,13 +47,21 @@ pub(super) async fn answer(
             let answer = grant(&state, &settings, &headers, &body, entry);
             delay(late).await;
             drop(in_flight);
-            let mut response = answer.unwrap_or_else(Refusal::into_response);
-            state.quota.tell(response.headers_mut());
-            response
+            let mut answer = answer.unwrap_or_else(Refusal::into_response);
+            state.quota.tell(answer.headers_mut());
+            offer(&mut answer, settings.token_nonce.as_deref());
+            answer
         }
     };
     state.log.add(entry, |entry| entry.status = Some(response.status().as_u16()));
     response
+}
+
+/// Gives the nonce for the next proof (RFC 9449 8.2).
+pub(super) fn offer(answer: &mut Response, nonce: Option<&str>) {
+    if let Some(nonce) = nonce.and_then(|nonce| http::HeaderValue::from_str(nonce).ok()) {
+        answer.headers_mut().insert("dpop-nonce", nonce);
+    }
 }
 
 pub(super) async fn delay(late: Duration) {
@@ -125,7 +134,9 @@ fn grant(
         _ => audience.into(),
     };
     let scope = form.one("scope").map(str::to_owned);
-    let grant = Grant { client_id: client.id, audience, scope: scope.clone() };
+    let jkt = proven(state, settings, headers)?;
+    let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
+    let grant = Grant { client_id: client.id, audience, scope: scope.clone(), jkt };
     let again = settings.same_token.then(|| state.issued.live(&grant)).flatten();
     let (token, lifetime) = match again {
         Some(again) => again,
@@ -142,12 +153,31 @@ fn grant(
     };
 
     let mut answer =
-        json!({ "access_token": token, "token_type": "Bearer", "expires_in": seconds(lifetime) });
+        json!({ "access_token": token, "token_type": token_type, "expires_in": seconds(lifetime) });
     if let Some(scope) = scope {
         answer["scope"] = scope.into();
     }
     merge(&mut answer, settings.answer.as_ref());
     Ok(([(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")], Json(answer)).into_response())
+}
+
+/// The thumbprint of the key that proved itself (RFC 9449 5).
+fn proven(state: &State, settings: &Settings, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let expected = Expected {
+        method: &Method::POST,
+        url: &format!("{}/token", state.issuer),
+        now: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        nonce: settings.token_nonce.as_deref(),
+        token: None,
+    };
+    let (code, description) = match state.proofs.verify(headers, &expected) {
+        Ok(jkt) => return Ok(Some(jkt)),
+        Err(Unproven::Missing) if !settings.dpop_required => return Ok(None),
+        Err(Unproven::Missing) => ("invalid_dpop_proof", "there is none"),
+        Err(Unproven::Invalid(why)) => ("invalid_dpop_proof", why),
+        Err(Unproven::Nonce) => ("use_dpop_nonce", "the proof needs the nonce of this answer"),
+    };
+    Err(Refusal(StatusCode::BAD_REQUEST, code, description))
 }
 
 /// Whole where it is whole.
