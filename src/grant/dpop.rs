@@ -113,3 +113,6 @@ impl fmt::Debug for Possession {
         f.debug_struct("Possession").field("key", &self.key).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
