@@ -366,3 +366,61 @@ async fn redirects_are_handed_on() {
     bearer.get("x").send().await.unwrap_err();
     assert_eq!(odd.log().len(), 3 + 11);
 }
+
+/// What the box makes of proofs that are right in themselves, but not for this request or this token.
+#[tokio::test]
+async fn the_box_takes_a_proof_for_its_own_request_and_key_and_once() {
+    let server = AuthServer::start().await.unwrap();
+    let (api, stranger) = (bound(&server).build().unwrap(), bound(&server).build().unwrap());
+    let http = reqwest::Client::new();
+    let url = |path: &str| Url::parse(&format!("{}{path}", server.api_url())).unwrap();
+    let headers =
+        async |api: &Client| api.token_source().headers(&Method::GET, &url("x")).await.unwrap().clone();
+    let send = async |method: Method, path: &str, headers: evertoken::http::HeaderMap| {
+        let answer = http.request(method, url(path)).headers(headers).send().await.unwrap();
+        let challenge =
+            answer.headers().get("www-authenticate").map(|said| said.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), challenge.unwrap_or_default())
+    };
+    let right = headers(&api).await;
+    assert_eq!(send(Method::GET, "x?any=query", right.clone()).await.0, 200);
+
+    let mut stolen = headers(&stranger).await;
+    stolen.insert("authorization", right["authorization"].clone());
+    let mut another_token = headers(&api).await;
+    another_token.insert("authorization", headers(&stranger).await["authorization"].clone());
+    let mut twice = headers(&api).await;
+    twice.append("dpop", headers(&api).await["dpop"].clone());
+    let mut none = headers(&api).await;
+    none.remove("dpop");
+    for (name, method, path, headers) in [
+        ("replayed", Method::GET, "x", right.clone()),
+        ("another method", Method::POST, "x", headers(&api).await),
+        ("another path", Method::GET, "y", headers(&api).await),
+        ("another key", Method::GET, "x", stolen),
+        ("another token", Method::GET, "x", another_token),
+        ("two of them", Method::GET, "x", twice),
+        ("none", Method::GET, "x", none),
+    ] {
+        let (status, challenge) = send(method, path, headers).await;
+        assert_eq!(status, 401, "{name}");
+        assert!(challenge.contains("DPoP error=\"invalid_dpop_proof\""), "{name}: {challenge}");
+    }
+
+    // Whoever finds a bound token may not use it as if it were not.
+    let token = api.token().await.unwrap();
+    let mut as_bearer = headers(&api).await;
+    as_bearer.insert("authorization", format!("Bearer {}", token.as_str()).parse().unwrap());
+    assert_eq!(send(Method::GET, "x", as_bearer).await.0, 401);
+    let unbound = client(&server).build().unwrap().token().await.unwrap();
+    server.set_dpop_required(true);
+    let bearer = evertoken::http::HeaderMap::from_iter([(
+        evertoken::http::header::AUTHORIZATION,
+        unbound.authorization().clone(),
+    )]);
+    let (status, challenge) = send(Method::GET, "x", bearer).await;
+    assert!(status == 401 && challenge.starts_with("DPoP"), "{challenge}");
+    server.set_api_nonce(Some("n"));
+    let (status, challenge) = send(Method::GET, "x", headers(&api).await).await;
+    assert!(status == 401 && challenge.contains("use_dpop_nonce"), "{challenge}");
+}
