@@ -90,7 +90,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let _ = stop.send(());
     service.await??;
-    api.shutdown().await;
+    api.shutdown().await?;
     println!("the service has ended, the client is {:?}", api.status().state);
     Ok(())
 }

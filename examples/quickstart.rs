@@ -87,7 +87,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         incidents.await?;
     }
     println!("\r{:<120}\n{}", line(begun.elapsed(), &tally, &client), summary(&tally, server.as_ref()));
-    client.shutdown().await;
+    client.shutdown().await?;
     match tally.failed.load(Relaxed) {
         0 => Ok(()),
         failed => Err(format!("{failed} calls failed").into()),

@@ -85,6 +85,18 @@ impl Clock {
             Clock::Injected(clock) => clock.sleep(duration),
         }
     }
+
+    /// Ends when `duration` has passed, and not earlier.
+    pub(crate) async fn wait(&self, duration: Duration) {
+        let began = self.now();
+        loop {
+            let left = duration.saturating_sub(self.now().since(&began));
+            if left.is_zero() {
+                return;
+            }
+            self.sleep(left).await;
+        }
+    }
 }
 
 impl fmt::Debug for Clock {

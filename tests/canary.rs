@@ -189,7 +189,7 @@ async fn success(server: &AuthServer) {
 
         client.set_credentials(APP_ID, format!("{SECRET}2")).unwrap();
         show_all(&client);
-        client.shutdown().await;
+        client.shutdown().await.unwrap();
         show_error(&client.token().await.unwrap_err());
         show_all(&client);
         show_events(&mut events);

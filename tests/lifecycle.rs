@@ -236,7 +236,7 @@ async fn shutdown_ends_the_family_though_a_request_hangs() {
     });
     yield_now().await;
 
-    within(source.shutdown()).await;
+    within(source.shutdown()).await.unwrap();
     assert_eq!(within(waiting).await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     let late = source.with("https://late.example", ["read"]).unwrap();
     for member in [&late, &source, &relative] {
@@ -247,7 +247,7 @@ async fn shutdown_ends_the_family_though_a_request_hangs() {
         assert_eq!(member.status().state, State::Closed);
         assert!(member.events().next().await.is_none());
         member.set_credentials("app", "another").unwrap();
-        within(member.shutdown()).await;
+        within(member.shutdown()).await.unwrap();
     }
     for events in &mut events {
         assert!(matches!(within(events.next()).await, Some(Event::Closed)));
@@ -269,11 +269,11 @@ fn shutdown_waits_no_longer_than_a_second_for_a_runtime_that_stands_still() {
         let mut shutdown = Box::pin(source.shutdown());
         tokio::select! {
             biased;
-            () = &mut shutdown => panic!("the task cannot have ended"),
+            _ = &mut shutdown => panic!("the task cannot have ended"),
             () = async { for _ in 0..100 { yield_now().await } } => {}
         }
         clock.advance(Duration::from_secs(1));
-        within(shutdown).await;
+        within(shutdown).await.unwrap();
         assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
@@ -418,7 +418,7 @@ mod in_a_process_of_its_own {
         for _ in 0..number {
             let client = elsewhere.client().build().unwrap();
             client.prefetch();
-            client.shutdown().await;
+            client.shutdown().await.unwrap();
         }
     }
 

@@ -128,7 +128,7 @@ async fn events_and_status_tell_the_story() {
     assert!(status.age.unwrap() < Duration::from_secs(30) && status.last_error.is_none());
     assert!(status.expires_in.unwrap() <= Duration::from_secs(570));
     assert!(status.next_attempt.unwrap() <= Duration::from_secs(540) && status.last_renewal.is_some());
-    source.shutdown().await;
+    source.shutdown().await.unwrap();
     assert_eq!(source.status().state, State::Closed);
     assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::Closed);
     assert!(source.current_token().is_none());

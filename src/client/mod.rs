@@ -208,9 +208,14 @@ impl Client {
         self.0.source.set_credentials(app_id, app_secret)
     }
 
-    /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on.
-    pub async fn shutdown(&self) {
-        self.0.source.shutdown().await;
+    /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on. With
+    /// `revoke_on_shutdown` the tokens are revoked; see [`TokenSource::shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TokenSource::shutdown`]: only where a token was to be revoked and was not.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.0.source.shutdown().await
     }
 }
 

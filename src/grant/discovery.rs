@@ -25,6 +25,9 @@ pub(super) struct Metadata {
     pub(super) token_endpoint: Url,
     /// Where clients with a certificate go instead (RFC 8705 5).
     pub(super) mtls_token_endpoint: Option<Url>,
+    /// Where tokens are revoked (RFC 7009), and the same for clients with a certificate.
+    pub(super) revocation_endpoint: Option<Url>,
+    pub(super) mtls_revocation_endpoint: Option<Url>,
     pub(super) auth_methods: Vec<String>,
     /// How assertions may be signed.
     pub(super) auth_algorithms: Vec<String>,
@@ -173,6 +176,8 @@ struct Found {
     issuer: String,
     token_endpoint: String,
     mtls_token_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    mtls_revocation_endpoint: Option<String>,
     auth_methods: Vec<String>,
     auth_algorithms: Vec<String>,
 }
@@ -181,6 +186,7 @@ struct Found {
 fn understand(body: &[u8]) -> Option<Found> {
     let document: Value = serde_json::from_slice(body).ok()?;
     let text = |name| document.get(name)?.as_str().map(str::to_owned);
+    let alias = |name| Some(document.get("mtls_endpoint_aliases")?.get(name)?.as_str()?.to_owned());
     let list = |name| {
         let items = document.get(name).and_then(Value::as_array).into_iter().flatten();
         items.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -188,10 +194,9 @@ fn understand(body: &[u8]) -> Option<Found> {
     Some(Found {
         issuer: text("issuer")?,
         token_endpoint: text("token_endpoint")?,
-        mtls_token_endpoint: document
-            .pointer("/mtls_endpoint_aliases/token_endpoint")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        mtls_token_endpoint: alias("token_endpoint"),
+        revocation_endpoint: text("revocation_endpoint"),
+        mtls_revocation_endpoint: alias("revocation_endpoint"),
         auth_methods: list("token_endpoint_auth_methods_supported"),
         auth_algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
     })
@@ -211,6 +216,10 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
             "set `issuer` exactly as the server has it, or set `token_url`"
         }));
     }
+    // What is not needed for a token must not stand in its way.
+    let usable = |url: Option<String>| {
+        url.and_then(|url| origin::parse_secure("the metadata's endpoint", &url, allow_insecure).ok())
+    };
     Ok(Metadata {
         issuer: found.issuer,
         token_endpoint: origin::parse_secure(
@@ -218,9 +227,9 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
             &found.token_endpoint,
             allow_insecure,
         )?,
-        mtls_token_endpoint: found
-            .mtls_token_endpoint
-            .and_then(|url| origin::parse_secure("the metadata's alias", &url, allow_insecure).ok()),
+        mtls_token_endpoint: usable(found.mtls_token_endpoint),
+        revocation_endpoint: usable(found.revocation_endpoint),
+        mtls_revocation_endpoint: usable(found.mtls_revocation_endpoint),
         auth_methods: found.auth_methods,
         auth_algorithms: found.auth_algorithms,
     })

@@ -17,6 +17,7 @@ mod quote;
 mod refusal;
 mod request;
 mod response;
+mod revocation;
 mod signer;
 mod signing_key;
 mod transport;
@@ -27,9 +28,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use url::Url;
+use zeroize::Zeroizing;
 
 use assertion::Recipient;
 use client_auth::{Basic, Proven};
+use discovery::Metadata;
 use response::Asked;
 
 use crate::clock::Clock;
@@ -150,15 +153,7 @@ impl TokenEndpoint {
 
     /// One attempt. It ends with a token or an error; how long it may take is the caller's matter, who drops it.
     pub(crate) async fn request(&self, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
-        let (url, announced) = match &self.server {
-            Server::TokenUrl(url) => (url.clone(), None),
-            Server::Issuer(issuer) => {
-                let transport = &*self.transport;
-                let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
-                let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| self.has_certificate);
-                (alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata))
-            }
-        };
+        let (url, announced) = self.find(clock).await?;
         let metadata = announced.as_deref();
         let to = Recipient { metadata, token_endpoint: &url };
         if let Some(fixed) = &self.auth {
@@ -168,6 +163,19 @@ impl TokenEndpoint {
         match ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))? {
             ClientAuth::ClientSecretBasic => self.ask_basic(to, clock, credentials).await,
             other => self.ask(to, &other, clock, credentials).await,
+        }
+    }
+
+    /// The token endpoint, and the metadata that name it.
+    async fn find(&self, clock: &Clock) -> Result<(Url, Option<Arc<Metadata>>)> {
+        match &self.server {
+            Server::TokenUrl(url) => Ok((url.clone(), None)),
+            Server::Issuer(issuer) => {
+                let transport = &*self.transport;
+                let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
+                let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| self.has_certificate);
+                Ok((alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata)))
+            }
         }
     }
 
@@ -249,7 +257,8 @@ impl TokenEndpoint {
         let assertion = auth.assertion(to, credentials, clock).await;
         let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
         let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
-        let mut request = self.http_request(url, auth, credentials, assertion)?;
+        let body = self.request.form_body(&auth.fields(credentials, assertion));
+        let mut request = Self::http_request(url, auth, credentials, body)?;
         let proof = match &self.dpop {
             Some(key) => {
                 Some(key.proof(NonceOf::TokenEndpoint, &Method::POST, &origin::htu(url), None, clock)?)
@@ -286,14 +295,13 @@ impl TokenEndpoint {
         response::parse(&answer, &asked).map_err(|error| auth.advised(error))
     }
 
+    /// A form on its way to the authorization server, with what of the client's authentication goes into the header.
     fn http_request(
-        &self,
         url: &Url,
         auth: &ClientAuth,
         credentials: &Credentials,
-        assertion: Option<&str>,
+        form: Zeroizing<String>,
     ) -> Result<Request<Bytes>> {
-        let body = self.request.form_body(&auth.fields(credentials, assertion));
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(url.as_str())
@@ -302,8 +310,8 @@ impl TokenEndpoint {
         if let Some(header) = auth.header(credentials) {
             request = request.header(header::AUTHORIZATION, header);
         }
-        request.body(Bytes::from_owner(body)).map_err(|error| {
-            Error::configuration("the token endpoint's address is not usable")
+        request.body(Bytes::from_owner(form)).map_err(|error| {
+            Error::configuration("the endpoint's address is not usable")
                 .with_server(origin::shown(url))
                 .with_source(error)
         })

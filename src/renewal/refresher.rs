@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+use url::Url;
 
 use super::events::{Event, EventSender, Events};
 use super::plan::Plan;
@@ -22,6 +23,9 @@ use crate::grant::{GrantRequest, Quota, TokenEndpoint};
 
 /// A refresher that has not shown itself for this long after it should have is taken for frozen.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
+/// Between two attempts to revoke a token, whatever the server says.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the task that renews and the readers share. There is one task at a time; it is the only caller of `grant`.
 pub(crate) struct Refresher {
@@ -76,6 +80,13 @@ pub(crate) enum Invalidation {
     Renewing,
     /// No renewal: the token serves on.
     Kept,
+}
+
+/// What is left where all is ended.
+#[derive(Default)]
+pub(crate) struct Remains {
+    pub(crate) task: Option<JoinHandle<()>>,
+    pub(crate) token: Option<AccessToken>,
 }
 
 impl Refresher {
@@ -330,21 +341,61 @@ impl Refresher {
     }
 
     /// Ends everything: the task is told to stop, the slot is empty, the events are over.
-    pub(crate) fn close(&self) -> Option<JoinHandle<()>> {
-        let join = {
+    pub(crate) fn close(&self) -> Remains {
+        let remains = {
             let mut inner = self.lock();
             if self.closed.swap(true, Ordering::AcqRel) {
-                return None;
+                return Remains::default();
             }
+            let token = self.live_token();
             self.slot.store(None);
             inner.events.close();
             if let Some(task) = inner.task.abort.take() {
                 task.abort();
             }
-            inner.task.join.take()
+            Remains { task: inner.task.join.take(), token }
         };
         self.bump();
-        join
+        remains
+    }
+
+    /// What the authorization server may still take for valid, if only in its leeway.
+    fn live_token(&self) -> Option<AccessToken> {
+        let (held, now) = (self.slot.held()?, self.clock.now());
+        let live = !held.remaining(&now).is_zero() || system_time(now.wall) < held.token.expires_at();
+        live.then(|| held.token.clone())
+    }
+
+    /// Revokes a token that it held. It tries once more where the server says when (RFC 7009 2.2.1), but for no longer
+    /// than until `patience` has passed since `began`.
+    pub(crate) async fn revoke(
+        &self,
+        token: &AccessToken,
+        endpoint: Option<&Url>,
+        began: Moment,
+        patience: Duration,
+    ) -> Result<()> {
+        let left = || patience.saturating_sub(self.clock.now().since(&began));
+        let attempts = async {
+            loop {
+                let credentials = self.credentials.get();
+                let outcome = self.endpoint.revoke(&self.clock, &credentials, token.as_str(), endpoint).await;
+                let again = outcome.as_ref().err().and_then(Error::retry_after);
+                match again.map(|after| after.max(LEAST_PAUSE)) {
+                    Some(pause) if pause < left() => self.clock.wait(pause).await,
+                    _ => return outcome,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.clock.wait(left()) => Err(Error::new(
+                ErrorKind::AuthServerUnavailable,
+                format!("the authorization server did not answer within {:.1} s", patience.as_secs_f64()),
+            )
+            .with_server(self.endpoint.server())),
+            outcome = attempts => outcome,
+        }
     }
 
     /// What a second look at the slot shows.

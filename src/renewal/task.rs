@@ -71,19 +71,9 @@ async fn attempt(
     timeout: Duration,
 ) -> Result<TokenResponse> {
     let span = tracing::debug_span!(target: "evertoken", "renewal", server = refresher.endpoint.server());
-    let began = refresher.clock.now();
-    let time_is_up = async {
-        loop {
-            let left = timeout.saturating_sub(refresher.clock.now().since(&began));
-            if left.is_zero() {
-                return;
-            }
-            refresher.clock.sleep(left).await;
-        }
-    };
     tokio::select! {
         outcome = refresher.endpoint.request(&refresher.clock, credentials).instrument(span) => outcome,
-        () = time_is_up => Err(Error::new(
+        () = refresher.clock.wait(timeout) => Err(Error::new(
             ErrorKind::AuthServerUnavailable,
             format!("the authorization server did not answer within {:.1} s", timeout.as_secs_f64()),
         )

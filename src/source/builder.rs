@@ -9,6 +9,7 @@ use url::Url;
 
 use super::TokenSource;
 use super::defaults::Defaults;
+use super::ending::Revocation;
 use super::family::Family;
 use crate::clock::Clock;
 use crate::credentials::{ApiKey, CredentialCell, checked_app_id};
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     app_secret: SecretString,
     pub(super) issuer: Option<String>,
     pub(super) token_url: Option<String>,
+    pub(super) revoke_on_shutdown: bool,
+    pub(super) revocation_url: Option<String>,
     pub(super) request: GrantRequest,
     client_auth: Option<ClientAuth>,
     pub(crate) dpop: Option<Dpop>,
@@ -67,6 +70,8 @@ impl<T> Builder<T> {
             app_secret,
             issuer: None,
             token_url: None,
+            revoke_on_shutdown: false,
+            revocation_url: None,
             request: GrantRequest::default(),
             client_auth: None,
             dpop: None,
@@ -294,6 +299,8 @@ impl<T> Builder<T> {
             app_secret,
             issuer,
             token_url,
+            revoke_on_shutdown,
+            revocation_url,
             request,
             client_auth,
             dpop,
@@ -320,6 +327,12 @@ impl<T> Builder<T> {
         policy.validate()?;
         let request = request.checked()?;
         let insecure = allow_insecure_http;
+        let revocation = Revocation::checked(
+            revoke_on_shutdown,
+            revocation_url.as_deref(),
+            token_url.is_none(),
+            insecure,
+        )?;
         let server = match (token_url, issuer) {
             (Some(url), _) => Server::token_url(&url, insecure)?,
             (None, Some(issuer)) => Server::issuer(&issuer, insecure)?,
@@ -363,6 +376,7 @@ impl<T> Builder<T> {
             policy,
             runtime,
             seed,
+            revocation,
             members: Mutex::default(),
         });
         Ok(TokenSource { member: family.member(request), family })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::ending::Revocation;
 use crate::clock::Clock;
 use crate::credentials::CredentialCell;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Family {
     pub(super) policy: RenewalPolicy,
     pub(super) runtime: Option<Handle>,
     pub(super) seed: Option<u64>,
+    /// Where tokens are revoked by `shutdown`, if they are.
+    pub(super) revocation: Option<Revocation>,
     /// The most recently used last. Bounded, since each is a task and a token to pay for.
     pub(super) members: Mutex<Members>,
 }
@@ -94,7 +97,7 @@ impl Family {
         }
     }
 
-    pub(super) async fn shutdown(&self, caller: &Arc<Member>) {
+    pub(super) async fn shutdown(&self, caller: &Arc<Member>) -> Result<()> {
         let mut members = {
             let mut members = self.members();
             members.closed = true;
@@ -102,13 +105,24 @@ impl Family {
         };
         // It may have been evicted from the list.
         members.push(caller.clone());
-        for task in members.iter().filter_map(|member| member.0.close()) {
-            if let Ok(patience) = self.sleep(SHUTDOWN_PATIENCE) {
+        let (mut tasks, mut tokens) = (Vec::new(), Vec::new());
+        for member in members {
+            let remains = member.0.close();
+            tasks.extend(remains.task);
+            tokens.extend(remains.token.map(|token| (member.0.clone(), token)));
+        }
+        if let Ok(mut patience) = self.sleep(SHUTDOWN_PATIENCE) {
+            for task in tasks {
                 tokio::select! {
+                    biased;
                     _ = task => {}
-                    () = patience => {}
+                    () = &mut patience => break,
                 }
             }
+        }
+        match &self.revocation {
+            Some(revocation) => self.revoke(revocation, tokens).await,
+            None => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 mod builder;
 mod challenge;
 mod defaults;
+mod ending;
 mod family;
 mod network;
 mod pass;
@@ -310,9 +311,17 @@ impl TokenSource {
 
     /// Ends the renewal for the whole family and forgets the tokens; every read is a
     /// [`Closed`](crate::ErrorKind::Closed) error from now on. Returns when the tasks have ended; waits no longer
-    /// than 1 s for one whose runtime stands still. Dropping the last clone does the same without waiting.
-    pub async fn shutdown(&self) {
-        self.family.shutdown(&self.member).await;
+    /// than 1 s for those whose runtime stands still. With [`revoke_on_shutdown`](Builder::revoke_on_shutdown) it then
+    /// revokes the tokens, 8 at once, for which the `token_timeout` (10 s) is the limit in all; dropping the future
+    /// gives up what is not done by then. Dropping the last clone ends everything too, but neither waits nor revokes.
+    ///
+    /// # Errors
+    /// Only where a token was to be revoked and was not, with the first reason; everything has ended all the same.
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the server announces no revocation endpoint,
+    /// [`RequestRefused`](crate::ErrorKind::RequestRefused) where it revokes no such tokens
+    /// (`unsupported_token_type`, RFC 7009 2.2.1), else as the token endpoint's.
+    pub async fn shutdown(&self) -> Result<()> {
+        self.family.shutdown(&self.member).await
     }
 
     /// Puts a token into the slot that nobody asked for.

@@ -243,14 +243,15 @@ impl Client {
         self.inner.set_credentials(app_id, app_secret)
     }
 
-    /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on.
+    /// Ends the renewal for all clones; calls fail with [`Closed`](crate::ErrorKind::Closed) from then on. With
+    /// `revoke_on_shutdown` the tokens are revoked; see [`TokenSource::shutdown`].
     ///
     /// # Errors
     ///
-    /// [`Closed`](crate::ErrorKind::Closed) where the background thread is gone.
+    /// Those of [`TokenSource::shutdown`], and [`Closed`](crate::ErrorKind::Closed) where the background thread is gone.
     pub fn shutdown(&self) -> Result<()> {
         let client = self.inner.clone();
-        self.worker.run(async move { client.shutdown().await })
+        self.worker.run(async move { client.shutdown().await })?
     }
 }
 

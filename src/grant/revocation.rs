@@ -1,0 +1,187 @@
+//! The end of a token before its time (RFC 7009).
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use url::Url;
+
+use super::assertion::Recipient;
+use super::client_auth::ClientAuth;
+use super::discovery::Metadata;
+use super::document::Document;
+use super::quote::Quoter;
+use super::request::form;
+use super::response::Asked;
+use super::{TokenEndpoint, refusal};
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Result};
+use crate::origin;
+
+impl TokenEndpoint {
+    /// One attempt to revoke `token`, at `endpoint` or where the issuer's metadata say. The client authenticates as for
+    /// its tokens, and with the very same audience where it does so by an assertion (RFC 7009 2.1).
+    pub(crate) async fn revoke(
+        &self,
+        clock: &Clock,
+        credentials: &Credentials,
+        token: &str,
+        endpoint: Option<&Url>,
+    ) -> Result<()> {
+        let (token_endpoint, announced) = self.find(clock).await?;
+        let metadata = announced.as_deref();
+        let alias = metadata.and_then(|metadata| metadata.mtls_revocation_endpoint.as_ref());
+        let url = endpoint
+            .or_else(|| alias.filter(|_| self.has_certificate))
+            .or_else(|| metadata.and_then(|metadata| metadata.revocation_endpoint.as_ref()))
+            .ok_or_else(|| {
+                Error::configuration("the authorization server announces no usable revocation endpoint")
+                    .with_server(self.server())
+                    .advice("set `revocation_url`, or do without `revoke_on_shutdown`")
+            })?;
+        let auth = self.proven_auth(metadata, credentials)?;
+        let to = Recipient { metadata, token_endpoint: &token_endpoint };
+        let assertion = auth.assertion(to, credentials, clock).await;
+        let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
+        let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
+
+        let mut fields = vec![("token", token), ("token_type_hint", "access_token")];
+        fields.extend(auth.fields(credentials, assertion));
+        let request = Self::http_request(url, &auth, credentials, form(&fields))?;
+        let sent = clock.now();
+        let answer = self
+            .transport
+            .send(request)
+            .await
+            .map_err(|error| refusal::unanswered(error).with_server(origin::shown(url)))?;
+        tracing::debug!(
+            target: "evertoken", server = %origin::shown(url), status = answer.status().as_u16(), auth = auth.name(),
+            "revocation endpoint answered"
+        );
+        let asked = Asked {
+            endpoint: url,
+            scopes: &[],
+            credentials,
+            assertion,
+            proof: None,
+            sent,
+            answered: clock.now(),
+        };
+        judged(&answer, &asked, token).map_err(|error| auth.advised(error))
+    }
+
+    /// The method that got the token.
+    fn proven_auth(&self, metadata: Option<&Metadata>, credentials: &Credentials) -> Result<ClientAuth> {
+        if let Some(fixed) = &self.auth {
+            return Ok(fixed.clone());
+        }
+        let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
+        let chosen = ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))?;
+        let proven = self.proven.get(credentials.generation);
+        Ok(match (chosen, proven) {
+            (ClientAuth::ClientSecretBasic, Some(basic)) => basic.into(),
+            (chosen, _) => chosen,
+        })
+    }
+}
+
+/// Any 2xx says that the token is void, be it since long (RFC 7009 2.2).
+fn judged(answer: &Response<Bytes>, asked: &Asked<'_>, token: &str) -> Result<()> {
+    let status = answer.status();
+    let document = Document::parse(answer.body()).ok();
+    let quoter = Quoter {
+        credentials: asked.credentials,
+        token: Some(token),
+        assertion: asked.assertion,
+        proof: None,
+    };
+    if !refusal::is_one(answer, document.as_ref(), &quoter) {
+        return Ok(());
+    }
+    let error = refusal::classify(answer, document.as_ref(), asked, &quoter);
+    let error = match error.kind() {
+        // These speak of token requests.
+        ErrorKind::RequestRefused | ErrorKind::InvalidResponse => refused(status, &error),
+        _ => error,
+    };
+    Err(error.with_server(origin::shown(asked.endpoint)).with_status(status.as_u16()))
+}
+
+fn refused(status: StatusCode, error: &Error) -> Error {
+    let code = error.oauth_error();
+    let this = match code {
+        Some("unsupported_token_type") => Error::new(
+            ErrorKind::RequestRefused,
+            "the authorization server cannot revoke tokens of this kind",
+        )
+        .advice("its tokens end by themselves only: do without `revoke_on_shutdown`"),
+        Some(_) => Error::new(ErrorKind::RequestRefused, "the authorization server refused the revocation")
+            .advice("check the client's settings at the server"),
+        None => Error::new(
+            error.kind(),
+            format!("the revocation endpoint answered {status} without an OAuth error code"),
+        )
+        .advice("check `revocation_url` or `issuer`, and what stands in front of the server"),
+    };
+    this.with_oauth(code.map(str::to_owned), error.description().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+
+    fn judge(status: u16, body: &'static str) -> Result<()> {
+        let credentials = Credentials { app_id: "app".into(), app_secret: "s3cret".into(), generation: 0 };
+        let endpoint = Url::parse("https://as.example/revoke").unwrap();
+        let now = Clock::System.now();
+        let asked = Asked {
+            endpoint: &endpoint,
+            scopes: &[],
+            credentials: &credentials,
+            assertion: None,
+            proof: None,
+            sent: now,
+            answered: now,
+        };
+        let answer = Response::builder().status(status).body(Bytes::from_static(body.as_bytes())).unwrap();
+        judged(&answer, &asked, "t0ken")
+    }
+
+    #[test]
+    fn a_success_needs_no_body_and_a_refusal_speaks_of_revocation() {
+        for (status, body) in [(200, ""), (200, "{}"), (200, "<html>ok</html>"), (204, "")] {
+            judge(status, body).unwrap();
+        }
+        use ErrorKind::{
+            AuthServerUnavailable, CredentialsRejected, InvalidResponse, RequestRefused, Throttled,
+        };
+        for (status, body, kind, said) in [
+            (
+                400,
+                r#"{"error":"unsupported_token_type"}"#,
+                RequestRefused,
+                "cannot revoke tokens of this kind",
+            ),
+            (400, r#"{"error":"invalid_request"}"#, RequestRefused, "refused the revocation"),
+            (401, r#"{"error":"invalid_client"}"#, CredentialsRejected, "refused the credential"),
+            (403, "", RequestRefused, "the revocation endpoint answered 403"),
+            (404, "", InvalidResponse, "the revocation endpoint answered 404"),
+            (307, "", InvalidResponse, "the revocation endpoint answered 307"),
+            (429, "", Throttled, "fewer requests"),
+            (503, "", AuthServerUnavailable, "failed"),
+            (200, r#"{"error":"invalid_request"}"#, RequestRefused, "refused the revocation"),
+        ] {
+            let error = judge(status, body).unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert_eq!(error.status(), Some(status));
+            assert!(error.to_string().contains(said) && error.to_string().contains("/revoke]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_echo_of_the_token_or_the_secret_is_cut_out() {
+        let error =
+            judge(400, r#"{"error":"invalid_request","error_description":"t0ken of s3cret"}"#).unwrap_err();
+        assert_eq!(error.description(), Some("[redacted] of [redacted]"));
+    }
+}
