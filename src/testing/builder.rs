@@ -20,7 +20,7 @@ use super::log::Log;
 use super::quota::Quota;
 use super::server::{AuthServer, Handle};
 use super::state::{Settings, State};
-use super::{api, token};
+use super::{api, introspection, revocation, token};
 
 /// The largest request body that the API takes.
 const API_BODY_LIMIT: usize = 16 << 20;
@@ -125,16 +125,20 @@ impl AuthServerBuilder {
                 dpop_required: false,
                 token_nonce: None,
                 api_nonce: None,
+                announced_revocation: true,
             }),
             quota: Quota::default(),
             faults: Faults::default(),
             api_faults: Faults::default(),
+            revocation_faults: Faults::default(),
             in_flight: InFlight::default(),
             log: Log::new(),
             proofs: Default::default(),
         });
         let auth_router = Router::new()
             .route(&format!("{}/token", state.path), post(token::answer))
+            .route(&format!("{}/revoke", state.path), post(revocation::answer))
+            .route(&format!("{}/introspect", state.path), post(introspection::answer))
             .route(&format!("{}/jwks", state.path), get(jwks))
             .fallback(discovery::answer)
             .with_state(state.clone());

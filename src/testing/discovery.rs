@@ -56,11 +56,15 @@ fn metadata(state: &State, settings: Settings) -> Value {
         "issuer": settings.announced_issuer.as_ref().unwrap_or(issuer),
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/jwks"),
+        "introspection_endpoint": format!("{issuer}/introspect"),
         "grant_types_supported": ["client_credentials"],
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "dpop_signing_alg_values_supported": ALGORITHMS,
     });
+    if settings.announced_revocation {
+        metadata["revocation_endpoint"] = format!("{issuer}/revoke").into();
+    }
     if !settings.announced_auth_methods.is_empty() {
         metadata["token_endpoint_auth_methods_supported"] = settings.announced_auth_methods.into();
     }

@@ -16,8 +16,9 @@ use super::listen::Connection;
 use super::state::lock;
 
 /// Something that goes wrong, on command, at the token endpoint ([`AuthServer::fail_next`](super::AuthServer::fail_next),
-/// [`AuthServer::fail_always`](super::AuthServer::fail_always)) or at the API
-/// ([`AuthServer::fail_next_api`](super::AuthServer::fail_next_api)).
+/// [`AuthServer::fail_always`](super::AuthServer::fail_always)), at the API
+/// ([`AuthServer::fail_next_api`](super::AuthServer::fail_next_api)) or at the revocation endpoint
+/// ([`AuthServer::fail_next_revocation`](super::AuthServer::fail_next_revocation)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {

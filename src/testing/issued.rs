@@ -71,18 +71,21 @@ impl State {
 
     /// The client that a token which the API accepts now belongs to, and the key that it is bound to.
     pub(super) fn check(&self, token: &str) -> Option<(String, Option<String>)> {
-        let claims = self.keys.verify(token)?;
+        let claims = self.active(token)?;
         let for_us = match &claims["aud"] {
             Value::Array(all) => all.iter().any(|one| *one == self.audience),
             one => *one == self.audience,
         };
-        if !for_us || claims["iss"] != self.issuer {
-            return None;
-        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        if for_us { Some((text(&claims["client_id"])?, text(&claims["cnf"]["jkt"]))) } else { None }
+    }
+
+    /// The claims of a token that has not ended, whatever it is for.
+    pub(super) fn active(&self, token: &str) -> Option<Value> {
+        let claims = self.keys.verify(token).filter(|claims| claims["iss"] == self.issuer)?;
         let issued = lock(&self.issued.0);
         let record = issued.iter().rev().find(|record| claims["jti"] == record.jti)?;
-        (!record.revoked && record.remaining(Instant::now()) > Duration::ZERO)
-            .then(|| (record.grant.client_id.clone(), record.grant.jkt.clone()))
+        (!record.revoked && record.remaining(Instant::now()) > Duration::ZERO).then_some(claims)
     }
 }
 
@@ -98,6 +101,12 @@ impl Issued {
 
     pub(super) fn all(&self) -> Vec<String> {
         lock(&self.0).iter().map(|record| record.token.clone()).collect()
+    }
+
+    /// The client that a token was issued to.
+    pub(super) fn owner(&self, token: &str) -> Option<String> {
+        let issued = lock(&self.0);
+        issued.iter().find(|record| record.token == token).map(|record| record.grant.client_id.clone())
     }
 
     pub(super) fn revoke(&self, token: &str) {

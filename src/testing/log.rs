@@ -23,7 +23,7 @@ pub struct LogEntry {
     pub status: Option<u16>,
     /// The client, as far as it is known.
     pub client_id: Option<String>,
-    /// How the client authenticated at the token endpoint: `client_secret_basic` or `client_secret_post`.
+    /// How the client authenticated: `client_secret_basic` or `client_secret_post`.
     pub client_auth: Option<&'static str>,
     /// The `User-Agent`, where there was one.
     pub user_agent: Option<String>,
@@ -47,6 +47,8 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) discovery_requests: u64,
+    pub(super) revocations: u64,
+    pub(super) introspections: u64,
     pub(super) api_calls: u64,
     pub(super) api_refused: u64,
 }

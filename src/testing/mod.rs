@@ -1,7 +1,7 @@
 //! An authorization server in a box, for your tests and for ours (feature `testing`).
 //!
 //! [`AuthServer`] is real HTTP on loopback: an OAuth 2.0 authorization server (client credentials, discovery, JWKS,
-//! signed JWT access tokens by RFC 9068) and, on a port of its own, a protected API that really verifies what it is
+//! signed JWT access tokens by RFC 9068, revocation, introspection) and, on a port of its own, a protected API that really verifies what it is
 //! given. It counts what it sees, and it fails on command: see [`Fault`].
 //!
 //! ```
@@ -42,11 +42,13 @@ mod dpop;
 mod fault;
 mod fixed;
 mod in_flight;
+mod introspection;
 mod issued;
 mod keys;
 mod listen;
 mod log;
 mod quota;
+mod revocation;
 mod server;
 mod state;
 mod token;

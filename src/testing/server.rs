@@ -67,6 +67,17 @@ impl AuthServer {
         format!("{}/token", self.state().issuer)
     }
 
+    /// The revocation endpoint (RFC 7009). What is revoked there is refused by the API; a token of another client is
+    /// not (`unauthorized_client`).
+    pub fn revocation_url(&self) -> String {
+        format!("{}/revoke", self.state().issuer)
+    }
+
+    /// The introspection endpoint (RFC 7662), which tells any client about any token.
+    pub fn introspection_url(&self) -> String {
+        format!("{}/introspect", self.state().issuer)
+    }
+
     /// The public keys (RFC 7517).
     pub fn jwks_url(&self) -> String {
         format!("{}/jwks", self.state().issuer)
@@ -187,6 +198,11 @@ impl AuthServer {
         self.set(|settings| settings.api_nonce = nonce.map(str::to_owned));
     }
 
+    /// Whether the metadata names the revocation endpoint, which is there in any case: `true` by default.
+    pub fn set_announced_revocation(&self, announced: bool) {
+        self.set(|settings| settings.announced_revocation = announced);
+    }
+
     /// Signs with a new key from now on. The old ones stay in the JWKS, and their tokens stay valid.
     ///
     /// # Errors
@@ -230,10 +246,17 @@ impl AuthServer {
         self.state().api_faults.push(fault);
     }
 
-    /// Takes back what [`AuthServer::fail_next`], [`AuthServer::fail_always`], [`AuthServer::fail_next_api`] and
-    /// [`AuthServer::answer_with`] asked for. Requests that hang already hang on.
+    /// Spoils the next revocation request that no earlier call of this has claimed.
+    pub fn fail_next_revocation(&self, fault: Fault) {
+        self.state().revocation_faults.push(fault);
+    }
+
+    /// Takes back what [`AuthServer::fail_next`], [`AuthServer::fail_always`], [`AuthServer::fail_next_api`],
+    /// [`AuthServer::fail_next_revocation`] and [`AuthServer::answer_with`] asked for. Requests that hang already hang
+    /// on.
     pub fn heal(&self) {
         self.state().faults.clear();
+        self.state().revocation_faults.clear();
         self.state().api_faults.clear();
         self.set(|settings| settings.answer = None);
     }
@@ -270,6 +293,16 @@ impl AuthServer {
     /// How many requests for metadata came, the unanswered included.
     pub fn discovery_requests(&self) -> u64 {
         self.state().log.counts().discovery_requests
+    }
+
+    /// How many revocation requests came, however they ended.
+    pub fn revocations(&self) -> u64 {
+        self.state().log.counts().revocations
+    }
+
+    /// How many introspection requests came, however they ended.
+    pub fn introspections(&self) -> u64 {
+        self.state().log.counts().introspections
     }
 
     /// The most token requests that were handled at once, hanging ones included whose client is still there.

@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) quota: Quota,
     pub(super) faults: Faults,
     pub(super) api_faults: Faults,
+    pub(super) revocation_faults: Faults,
     pub(super) in_flight: InFlight,
     pub(super) log: Log,
     /// The DPoP proofs that the token endpoint and the API have taken.
@@ -46,6 +47,7 @@ pub(super) struct Settings {
     pub(super) dpop_required: bool,
     pub(super) token_nonce: Option<String>,
     pub(super) api_nonce: Option<String>,
+    pub(super) announced_revocation: bool,
 }
 
 impl State {

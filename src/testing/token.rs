@@ -20,7 +20,7 @@ use super::issued::Grant;
 use super::listen::Connection;
 use super::state::{Settings, State, lock};
 
-const CHALLENGE: &str = r#"Basic realm="evertoken", charset="UTF-8""#;
+pub(super) const CHALLENGE: &str = r#"Basic realm="evertoken", charset="UTF-8""#;
 
 /// The token endpoint (RFC 6749 3.2). What the answer says is what was true when the request came; latency delays
 /// the answer only.
@@ -71,10 +71,10 @@ pub(super) async fn delay(late: Duration) {
 }
 
 /// An error answer (RFC 6749 5.2).
-struct Refusal(StatusCode, &'static str, &'static str);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str, pub(super) &'static str);
 
 impl Refusal {
-    fn request(description: &'static str) -> Self {
+    pub(super) fn request(description: &'static str) -> Self {
         Self(StatusCode::BAD_REQUEST, "invalid_request", description)
     }
 
@@ -82,7 +82,7 @@ impl Refusal {
         Self(StatusCode::UNAUTHORIZED, "invalid_client", description)
     }
 
-    fn into_response(self) -> Response {
+    pub(super) fn into_response(self) -> Response {
         let Self(status, error, description) = self;
         let body = Json(json!({ "error": error, "error_description": description }));
         let mut response = (status, [(CACHE_CONTROL, "no-store")], body).into_response();
@@ -101,16 +101,7 @@ fn grant(
     entry: u64,
 ) -> Result<Response, Refusal> {
     let form = Form::parse(headers, body)?;
-    let client = presented(headers, &form, settings.raw_basic)?;
-    state.log.add(entry, |entry| {
-        entry.client_id = Some(client.id.clone());
-        entry.client_auth = Some(client.method);
-    });
-    let known = lock(&state.clients).get(&client.id).cloned();
-    let matches = |secret: &String| verify_slices_are_equal(secret.as_bytes(), client.secret.as_bytes());
-    if known.as_ref().is_none_or(|secret| matches(secret).is_err()) {
-        return Err(Refusal::client("unknown client, or wrong secret"));
-    }
+    let client_id = authenticated(state, settings, headers, &form, entry)?;
     match form.one("grant_type") {
         Some("client_credentials") => {}
         Some(_) => {
@@ -123,10 +114,6 @@ fn grant(
         None => return Err(Refusal::request("grant_type is missing")),
     }
 
-    if !state.quota.spend() {
-        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "the quota is used up"));
-    }
-
     let mut audience = form.all("audience").chain(form.all("resource")).collect::<Vec<_>>();
     let audience = match audience.len() {
         0 => state.audience.as_str().into(),
@@ -135,8 +122,11 @@ fn grant(
     };
     let scope = form.one("scope").map(str::to_owned);
     let jkt = proven(state, settings, headers)?;
+    if !state.quota.spend() {
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "the quota is used up"));
+    }
     let token_type = if jkt.is_some() { "DPoP" } else { "Bearer" };
-    let grant = Grant { client_id: client.id, audience, scope: scope.clone(), jkt };
+    let grant = Grant { client_id, audience, scope: scope.clone(), jkt };
     let again = settings.same_token.then(|| state.issued.live(&grant)).flatten();
     let (token, lifetime) = match again {
         Some(again) => again,
@@ -180,6 +170,27 @@ fn proven(state: &State, settings: &Settings, headers: &HeaderMap) -> Result<Opt
     Err(Refusal(StatusCode::BAD_REQUEST, code, description))
 }
 
+/// The client, once it has shown who it is.
+pub(super) fn authenticated(
+    state: &State,
+    settings: &Settings,
+    headers: &HeaderMap,
+    form: &Form<'_>,
+    entry: u64,
+) -> Result<String, Refusal> {
+    let client = presented(headers, form, settings.raw_basic)?;
+    state.log.add(entry, |entry| {
+        entry.client_id = Some(client.id.clone());
+        entry.client_auth = Some(client.method);
+    });
+    let known = lock(&state.clients).get(&client.id).cloned();
+    let matches = |secret: &String| verify_slices_are_equal(secret.as_bytes(), client.secret.as_bytes());
+    if known.as_ref().is_none_or(|secret| matches(secret).is_err()) {
+        return Err(Refusal::client("unknown client, or wrong secret"));
+    }
+    Ok(client.id)
+}
+
 /// Whole where it is whole.
 fn seconds(duration: Duration) -> Value {
     match duration.subsec_nanos() {
@@ -204,10 +215,10 @@ fn merge(answer: &mut Value, change: Option<&Value>) {
 }
 
 /// The request's parameters.
-struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(super) struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Form<'a> {
-    fn parse(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, Refusal> {
         let content_type =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = content_type.split(';').next().unwrap_or_default().trim();
@@ -228,7 +239,7 @@ impl<'a> Form<'a> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_ref())
     }
 
-    fn one(&self, name: &str) -> Option<&str> {
+    pub(super) fn one(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 }
