@@ -137,7 +137,9 @@ fn refused(code: &str) -> Error {
              is not set, the server wants it"
         }
         "use_dpop_nonce" => "the server wants a DPoP nonce: set `dpop` where it is not set",
-        "invalid_grant" => "check app id, app secret and the client's settings at the server",
+        "invalid_grant" => {
+            "check app id, app secret and the client's settings at the server; it may want `dpop`"
+        }
         _ => "check the client's settings at the server",
     };
     Error::new(ErrorKind::RequestRefused, "the authorization server refused the token request").advice(advice)

@@ -30,6 +30,7 @@ struct Ready {
     basic: Credential,
     post: Credential,
     mac: Credential,
+    bound: Credential,
     keys: Vec<Keyed>,
 }
 
@@ -105,6 +106,26 @@ impl Provider {
     /// A client registered for `client_secret_jwt`.
     pub(crate) fn mac(&self) -> Credential {
         self.ready.mac.clone()
+    }
+
+    /// A client whose tokens must be bound by DPoP, with a nonce in every proof.
+    pub(crate) fn bound(&self) -> Credential {
+        self.ready.bound.clone()
+    }
+
+    /// The DPoP proofs that came so far.
+    pub(crate) async fn proofs(&self) -> Vec<String> {
+        let request = self.http.get(format!("{}/control/proofs", self.issuer()));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// A token request of [`bound`](Self::bound) with this proof, made by hand.
+    pub(crate) async fn with_proof(&self, proof: &str) -> (u16, Value) {
+        let Credential { client_id, client_secret } = self.bound();
+        let request = self.http.post(format!("{}/token", self.issuer())).header("dpop", proof);
+        let request = request.basic_auth(client_id, Some(client_secret));
+        let answer = request.form(&[("grant_type", "client_credentials")]).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// The client registered for `private_key_jwt` with this algorithm only.

@@ -8,6 +8,7 @@
 //   POST /control/secret    {client_id, client_secret}: gives a client another secret
 //   GET  /control/requests  the token requests so far: [{auth: "basic" | "post" | "assertion", status}]
 //   GET  /control/assertions  the client assertions in them
+//   GET  /control/proofs    the DPoP proofs in them
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -38,6 +39,12 @@ const POST = client('till: 50%+2', '+% :&=;', {
 
 const MAC = client('shop-mac', randomBytes(32).toString('hex'), { token_endpoint_auth_method: 'client_secret_jwt' });
 
+// Its tokens must be bound by DPoP.
+const BOUND = client('shop-dpop', randomBytes(32).toString('hex'), {
+  token_endpoint_auth_method: 'client_secret_basic',
+  dpop_bound_access_tokens: true,
+});
+
 // Clients with a private key, each in another of the forms in which such keys are handed out.
 const keyed = (alg, kind, options, form) => {
   const { privateKey, publicKey } = generateKeyPairSync(kind, options);
@@ -56,7 +63,7 @@ const KEYED = [
   keyed('EdDSA', 'ed25519', {}, { format: 'jwk' }),
 ];
 
-const records = new Map([BASIC, POST, MAC, ...KEYED.map(({ metadata }) => metadata)].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
+const records = new Map([BASIC, POST, MAC, BOUND, ...KEYED.map(({ metadata }) => metadata)].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
 
 // Clients come from here rather than from the configuration, which the server reads only once.
 class Adapter {
@@ -85,6 +92,7 @@ const configuration = {
   ttl: { ClientCredentials: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? OPAQUE_LIFETIME },
   features: {
     clientCredentials: { enabled: true },
+    dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     devInteractions: { enabled: false },
     introspection: { enabled: true, allowedPolicy: () => true },
     revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
@@ -105,6 +113,7 @@ const configuration = {
 
 const requests = [];
 const assertions = [];
+const proofs = [];
 
 async function control(request, response) {
   if (request.url === '/control/secret') {
@@ -116,6 +125,8 @@ async function control(request, response) {
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(requests));
   } else if (request.url === '/control/assertions') {
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(assertions));
+  } else if (request.url === '/control/proofs') {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(proofs));
   } else {
     response.writeHead(404).end();
   }
@@ -132,6 +143,7 @@ provider.use(async (ctx, next) => {
   if (ctx.path !== '/token') return;
   const assertion = ctx.oidc?.body?.client_assertion;
   if (assertion) assertions.push(assertion);
+  if (ctx.headers.dpop) proofs.push(ctx.headers.dpop);
   const auth = assertion ? 'assertion' : ctx.headers.authorization === undefined ? 'post' : 'basic';
   requests.push({ auth, status: ctx.status });
 });
@@ -143,4 +155,4 @@ process.stdin.resume().on('end', () => process.exit());
 const named = ({ client_id, client_secret }) => ({ client_id, client_secret });
 const keys = KEYED.map(({ alg, metadata, key }) => ({ alg, client_id: metadata.client_id, key }));
 const resource = RESOURCE.identifier;
-console.log(JSON.stringify({ issuer, resource, basic: named(BASIC), post: named(POST), mac: named(MAC), keys }));
+console.log(JSON.stringify({ issuer, resource, basic: named(BASIC), post: named(POST), mac: named(MAC), bound: named(BOUND), keys }));
