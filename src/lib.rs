@@ -41,7 +41,7 @@
 //! The buffers of the HTTP stack hold copies of secret and token that are not wiped; what this crate owns is. Tokens
 //! are not shared between processes: each one asks for its own, and again after each start. How the client
 //! authenticates is [`ClientAuth`]'s matter: by its secret, by a JWT signed with the secret or a private key, or by a
-//! certificate.
+//! certificate. [`Dpop`] binds the tokens to a key.
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -14,8 +14,8 @@ use evertoken::http::Method;
 use evertoken::reqwest;
 use evertoken::testing::{AuthServer, Fault, fixed_client};
 use evertoken::{
-    ApiKey, Client, ClientAuth, ClientBuilder, Error, ErrorKind, Preset, RenewalPolicy, SecretString,
-    TokenLayer, TokenMiddleware, TokenSource,
+    ApiKey, Client, ClientAuth, ClientBuilder, Dpop, Error, ErrorKind, Preset, RenewalPolicy, SecretString,
+    SigningKey, TokenLayer, TokenMiddleware, TokenSource,
 };
 use metrics_util::debugging::DebuggingRecorder;
 use serde_json::{Value, json};
@@ -194,6 +194,44 @@ async fn success(server: &AuthServer) {
         show_all(&client);
         show_events(&mut events);
     }
+}
+
+/// Tokens that are bound to a key: the key, the proofs and the tokens. Gives what may not show.
+async fn bound(server: &AuthServer) -> Vec<String> {
+    /// RFC 8037 A.1.
+    const D: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+    let jwk = json!({
+        "kty": "OKP", "crv": "Ed25519", "kid": "k1", "d": D, "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    });
+    let dpop = || Dpop::with_key(SigningKey::from_jwk(jwk.to_string()).unwrap());
+    let bound = || builder(server).dpop(dpop());
+    show((dpop(), Dpop::new(), bound()));
+    server.set_token_nonce(Some("n1"));
+    server.set_api_nonce(Some("n2"));
+    let client = bound().build().unwrap();
+    let mut events = client.events();
+    show_all(&client);
+    show_error(&client.authorization().await.unwrap_err());
+    show(client.get("orders").send().await.unwrap());
+    let headers = client.headers(&Method::GET, &server.api_url().parse().unwrap()).await.unwrap();
+    show(&headers);
+    show((client.token().await.unwrap(), client.token().await.unwrap().authorization()));
+    let layered = TokenLayer::new(client.token_source().clone()).unwrap();
+    show((&layered, layered.layer(())));
+    let reached = reqwest_middleware::ClientBuilder::new(reqwest::Client::new());
+    let reached = reached.with(TokenMiddleware::new(client.token_source().clone()).unwrap()).build();
+    show(reached.get(server.api_url()).send().await.unwrap());
+    server.revoke_all();
+    show(client.get("orders").send().await.unwrap());
+    show_events(&mut events);
+    server.answer_with(json!({ "token_type": "Bearer" }));
+    show_error(&bound().build().unwrap().token().await.unwrap_err());
+    server.heal();
+    server.set_token_nonce(None);
+    server.set_api_nonce(None);
+    let proof = headers["dpop"].to_str().unwrap();
+    assert!(proof.starts_with("eyJ"));
+    vec![D.to_owned(), proof.rsplit('.').next().unwrap().to_owned()]
 }
 
 async fn middlewares_and_blocking(server: &AuthServer) {
@@ -375,6 +413,7 @@ async fn nothing_secret_is_put_out() {
     middlewares_and_blocking(&server).await;
     failures(&server).await;
     let mut unsearchable = keys_and_fixed_clients();
+    unsearchable.extend(bound(&server).await);
     panics(&server).await;
     show((&server, server.log()));
     show(metrics.snapshot().into_vec());

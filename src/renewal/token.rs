@@ -29,7 +29,8 @@ impl AccessToken {
         self.0.text.token()
     }
 
-    /// The value of the `Authorization` header, `Bearer …` (RFC 6750 2.1): made once per token, marked sensitive.
+    /// The value of the `Authorization` header, made once per token and marked sensitive: `Bearer …` (RFC 6750 2.1), or
+    /// `DPoP …` (RFC 9449 7.1), with which a proof must go: see [`TokenSource::headers`](crate::TokenSource::headers).
     pub fn authorization(&self) -> &HeaderValue {
         self.0.text.header()
     }

@@ -205,6 +205,26 @@ async fn mutual_tls_stands_for_the_secret() {
     }
 }
 
+/// Tokens can be bound to the certificate (RFC 8705 3) however the client authenticates.
+#[tokio::test]
+async fn with_a_secret_too_the_certificate_goes_to_the_alias_and_to_the_api() {
+    let authority = Authority::new();
+    let guarded = Server::start(&authority, Some(&authority.pem())).await;
+    let open = Server::start(&authority, None).await;
+    open.announce(&guarded);
+    let client = Client::builder("app", "s3cret")
+        .issuer(open.url(""))
+        .base_url(guarded.url("/v1/"))
+        .root_certificate(authority.pem())
+        .client_certificate(authority.client())
+        .build()
+        .unwrap();
+    assert_eq!(called(&client).await.unwrap(), 200);
+    let asked = guarded.asked();
+    assert!(asked[0].starts_with("POST /mtls/token ") && asked[0].contains("Basic "), "{asked:?}");
+    assert!(asked[1].starts_with("GET /v1/orders "), "{asked:?}");
+}
+
 #[tokio::test]
 async fn mistakes_are_told_by_build() {
     let builder = || TokenSource::builder("app", "").token_url("https://auth.test/token");
