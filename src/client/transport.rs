@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::user_agent;
 
+/// Of which runtime a transport is, and what it follows.
+type Key = (Option<Id>, Redirects);
+
 /// A client costs milliseconds and a hundred KiB, most of it for the certificates.
-static SHARED: Mutex<Vec<(Option<Id>, Redirects, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
+static SHARED: Mutex<Vec<(Key, Weak<reqwest::Client>)>> = Mutex::new(Vec::new());
 
 /// Which redirects are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +27,15 @@ pub(super) enum Redirects {
 /// The transport that all clients of a runtime share as long as there is one. Not those of another runtime: its end
 /// would break the calls that are on a shared connection of its own.
 pub(super) fn shared(redirects: Redirects) -> Result<Arc<reqwest::Client>> {
-    let runtime = Handle::try_current().ok().map(|handle| handle.id());
+    let key = (Handle::try_current().ok().map(|handle| handle.id()), redirects);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.retain(|(.., client)| client.strong_count() > 0);
-    let known = shared.iter().find(|(owner, known, _)| (*owner, *known) == (runtime, redirects));
-    if let Some(client) = known.and_then(|(.., client)| client.upgrade()) {
+    shared.retain(|(_, client)| client.strong_count() > 0);
+    let known = shared.iter().find(|(known, _)| *known == key);
+    if let Some(client) = known.and_then(|(_, client)| client.upgrade()) {
         return Ok(client);
     }
     let client = Arc::new(new(&Network::default(), redirects)?);
-    shared.push((runtime, redirects, Arc::downgrade(&client)));
+    shared.push((key, Arc::downgrade(&client)));
     Ok(client)
 }
 

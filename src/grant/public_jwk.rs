@@ -2,7 +2,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The public half of a P-256 key (RFC 7518 6.2.1).
 pub(super) fn of_p256(pair: &EcdsaKeyPair) -> Option<Value> {
@@ -29,7 +29,7 @@ pub(crate) fn thumbprint(jwk: &Value) -> Option<String> {
         _ => return None,
     };
     let member = |name: &&str| Some(((*name).to_owned(), Value::from(jwk.get(name)?.as_str()?)));
-    let canonical: Map<String, Value> = members.iter().map(member).collect::<Option<_>>()?;
+    let canonical: serde_json::Map<String, Value> = members.iter().map(member).collect::<Option<_>>()?;
     Some(hash(Value::from(canonical).to_string().as_bytes()))
 }
 

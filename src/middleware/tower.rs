@@ -114,6 +114,9 @@ where
     }
 }
 
+/// How a request is copied for a replay.
+type Copying<B> = fn(&Request<B>) -> Request<B>;
+
 /// The very service that was polled ready goes into the call; its clone may not be ready.
 fn take_ready<S: Clone>(inner: &mut S) -> S {
     let clone = inner.clone();
@@ -124,7 +127,7 @@ async fn call<S, B, R>(
     source: TokenSource,
     mut inner: S,
     mut request: Request<B>,
-    copy: Option<fn(&Request<B>) -> Request<B>>,
+    copy: Option<Copying<B>>,
 ) -> Result<Response<R>, BoxError>
 where
     S: Service<Request<B>, Response = Response<R>>,
