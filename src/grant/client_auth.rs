@@ -99,7 +99,11 @@ impl ClientAuth {
     /// A refusal with advice that fits the method.
     pub(super) fn advised(&self, error: Error) -> Error {
         match self {
-            ClientAuth::PrivateKeyJwt(_) if error.kind() == ErrorKind::CredentialsRejected => error.advice(
+            _ if error.kind() != ErrorKind::CredentialsRejected => error,
+            ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => error.advice(
+                "check that the server has this certificate, or its authority and subject, for the app id",
+            ),
+            ClientAuth::PrivateKeyJwt(_) => error.advice(
                 "check that the server has this key for the app id, under this `kid` and algorithm, what audience it \
                  wants, and both clocks",
             ),

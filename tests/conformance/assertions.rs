@@ -10,14 +10,18 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use evertoken::testing::{Moment, TimeSource};
 use evertoken::{
-    AssertionAudience, Builder, ErrorKind, PrivateKeyJwt, SecretJwt, SigningAlgorithm, SigningKey,
-    TokenSource,
+    AssertionAudience, Builder, PrivateKeyJwt, SecretJwt, SigningAlgorithm, SigningKey, TokenSource,
 };
 use serde_json::Value;
 
+use super::assert_refused;
 use super::provider::{Keyed, Provider, TokenRequest};
 
-fn key(keyed: &Keyed) -> SigningKey {
+/// What is said of a client assertion that was refused.
+const ADVICE: &str = ": check that the server has this key for the app id, under this `kid` and algorithm, what \
+                      audience it wants, and both clocks";
+
+pub(crate) fn key(keyed: &Keyed) -> SigningKey {
     let key = match keyed.alg.as_str() {
         "EdDSA" => SigningKey::from_jwk(&keyed.key),
         "PS256" => {
@@ -67,7 +71,7 @@ async fn each_audience_that_the_rfc_allows_is_taken_and_no_other() {
             Ok(_) => assert!(taken, "{audience:?}"),
             Err(error) => {
                 assert!(!taken, "{audience:?}: {error}");
-                assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
+                assert_refused(&provider, &error, ADVICE);
             }
         }
     }
@@ -83,9 +87,7 @@ async fn a_wrong_key_is_told_as_such() {
     let wrong = SigningKey::from_pem(&other.key).unwrap().with_key_id("kid-RS256");
     let method = PrivateKeyJwt::new(wrong);
     let error = source(&provider, &right.client_id, method).build().unwrap().token().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
-    assert_eq!(error.oauth_error(), Some("invalid_client"));
-    assert!(error.to_string().contains("has this key"), "{error}");
+    assert_refused(&provider, &error, ADVICE);
 }
 
 #[tokio::test]
@@ -93,7 +95,7 @@ async fn a_wrong_secret_makes_a_wrong_mac() {
     let provider = Provider::start().await;
     let wrong = TokenSource::builder(provider.mac().client_id, "w".repeat(64)).issuer(provider.issuer());
     let error = wrong.client_auth(SecretJwt::new()).build().unwrap().token().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
+    assert_refused(&provider, &error, ": check app id and app secret, and how they are sent (`client_auth`)");
 }
 
 #[tokio::test]
@@ -146,6 +148,5 @@ async fn an_expired_assertion_is_refused() {
     let keyed = provider.keyed("ES256");
     let late = source(&provider, &keyed.client_id, PrivateKeyJwt::new(key(&keyed))).clock(Arc::new(Late));
     let error = late.build().unwrap().token().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
-    assert!(error.to_string().contains("clocks"), "{error}");
+    assert_refused(&provider, &error, ADVICE);
 }

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod assertions;
+#[path = "../house/authority.rs"]
+mod authority;
+mod certificates;
 mod dpop;
+mod endings;
 mod provider;
 
 use std::collections::HashSet;
@@ -20,6 +24,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn source(provider: &Provider, credential: &Credential) -> Builder<TokenSource> {
     TokenSource::builder(&credential.client_id, credential.client_secret.as_str()).issuer(provider.issuer())
+}
+
+/// The server refused the client itself, and the error says all that is known, with this advice.
+fn assert_refused(provider: &Provider, error: &evertoken::Error, advice: &str) {
+    assert_eq!((error.kind(), error.status()), (ErrorKind::CredentialsRejected, Some(401)));
+    assert_eq!(error.oauth_error(), Some("invalid_client"));
+    assert_eq!(error.description(), Some("client authentication failed"));
+    assert!(!error.is_retryable());
+    let text = error.to_string();
+    let server = error.server().unwrap();
+    assert!(server.ends_with("/token"), "{server}");
+    assert!(server.starts_with(provider.issuer()) || server.starts_with("https://localhost:"), "{server}");
+    let start = format!(
+        "the authorization server refused the credential [{server}]: invalid_client (client authentication failed); \
+         does not mend by itself, looked at again in "
+    );
+    assert!(text.starts_with(&start) && text.ends_with(advice), "{text}");
 }
 
 /// The claims of a JWT access token.
@@ -119,9 +140,7 @@ async fn a_wrong_secret_is_told_as_such() {
     let wrong = Credential { client_secret: "wrong".into(), ..provider.basic() };
     let error = source(&provider, &wrong).build().unwrap().token().await.unwrap_err();
 
-    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
-    assert_eq!(error.oauth_error(), Some("invalid_client"));
-    assert!(!error.is_retryable());
+    assert_refused(&provider, &error, ": check app id and app secret, and how they are sent (`client_auth`)");
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
+use super::authority::Authority;
+
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
 
 /// Long enough for the slowest machine: it only ends a wait that would never end.
@@ -52,7 +54,7 @@ pub(crate) struct Credential {
 /// A request that came to the token endpoint.
 #[derive(Deserialize, Debug, PartialEq)]
 pub(crate) struct TokenRequest {
-    /// `basic`, `post` or `assertion`.
+    /// `basic`, `post`, `assertion` or `certificate`.
     pub(crate) auth: String,
     pub(crate) status: u16,
 }
@@ -60,8 +62,26 @@ pub(crate) struct TokenRequest {
 impl Provider {
     /// Installs what the server needs, where that is not done yet, and starts it on a free port.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same over https, with a certificate of `authority`, for clients with one: `shop-tls`, whose certificate is of
+    /// that authority and for client.test, and `shop-self`, whose certificate is `own`.
+    pub(crate) async fn start_tls(authority: &Authority, own: &str) -> Self {
+        Self::start_with(Some((authority, own))).await
+    }
+
+    async fn start_with(tls: Option<(&Authority, &str)>) -> Self {
         install();
-        let mut process = tokio::process::Command::new("node")
+        let mut command = tokio::process::Command::new("node");
+        let mut http = reqwest::Client::builder();
+        if let Some((authority, own)) = tls {
+            let (cert, key) = authority.issue(&["localhost"]);
+            let ca = authority.pem();
+            http = http.tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes()).unwrap()]);
+            command.env("TLS", json!({ "key": key, "cert": cert, "ca": ca, "own": own }).to_string());
+        }
+        let mut process = command
             .arg("server.mjs")
             .current_dir(FOLDER)
             .stdin(Stdio::piped())
@@ -81,7 +101,7 @@ impl Provider {
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in: {line}"));
         // Whatever it still has to say must find an open pipe, or it dies of it.
         process.stdout = Some(lines.into_inner().into_inner());
-        Self { ready, http: reqwest::Client::new(), _process: process }
+        Self { ready, http: http.build().unwrap(), _process: process }
     }
 
     pub(crate) fn issuer(&self) -> &str {

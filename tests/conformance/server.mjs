@@ -6,12 +6,16 @@
 // it never outlives the test that started it.
 //
 //   POST /control/secret    {client_id, client_secret}: gives a client another secret
-//   GET  /control/requests  the token requests so far: [{auth: "basic" | "post" | "assertion", status}]
+//   GET  /control/requests  the token requests so far: [{auth: "basic" | "post" | "assertion" | "certificate", status}]
 //   GET  /control/assertions  the client assertions in them
 //   GET  /control/proofs    the DPoP proofs in them
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+//
+// With TLS={key, cert, ca, own} in the environment, each PEM, it is an https server at localhost, with another beside it
+// that asks for client certificates: the client `shop-tls` has one of `ca` for client.test, `shop-self` has `own`.
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { json } from 'node:stream/consumers';
 
 import Provider, { errors } from 'oidc-provider';
@@ -63,7 +67,26 @@ const KEYED = [
   keyed('EdDSA', 'ed25519', {}, { format: 'jwk' }),
 ];
 
-const records = new Map([BASIC, POST, MAC, BOUND, ...KEYED.map(({ metadata }) => metadata)].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
+// Clients with a certificate, to which their tokens are bound (RFC 8705).
+const TLS = process.env.TLS && JSON.parse(process.env.TLS);
+const certified = (client_id, method, more) =>
+  client(client_id, undefined, {
+    token_endpoint_auth_method: method,
+    tls_client_certificate_bound_access_tokens: true,
+    ...more,
+  });
+const known = (pem) => {
+  const certificate = new X509Certificate(pem);
+  return { ...certificate.publicKey.export({ format: 'jwk' }), x5c: [certificate.raw.toString('base64')] };
+};
+const CERTIFIED = TLS
+  ? [
+      certified('shop-tls', 'tls_client_auth', { tls_client_auth_san_dns: 'client.test' }),
+      certified('shop-self', 'self_signed_tls_client_auth', { jwks: { keys: [known(TLS.own)] } }),
+    ]
+  : [];
+
+const records = new Map([BASIC, POST, MAC, BOUND, ...CERTIFIED, ...KEYED.map(({ metadata }) => metadata)].map((metadata) => [`Client:${metadata.client_id}`, metadata]));
 
 // Clients come from here rather than from the configuration, which the server reads only once.
 class Adapter {
@@ -132,11 +155,37 @@ async function control(request, response) {
   }
 }
 
-const server = createServer();
-server.listen(Number(process.argv[2] ?? 0), '127.0.0.1');
-await once(server, 'listening');
-
-const issuer = `http://127.0.0.1:${server.address().port}`;
+const listen = async (server, port) => {
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  return server.address().port;
+};
+const server = TLS ? createTlsServer(TLS) : createServer();
+const port = await listen(server, Number(process.argv[2] ?? 0));
+const issuer = TLS ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
+const servers = [server];
+if (TLS) {
+  const guarded = createTlsServer({ ...TLS, requestCert: true, rejectUnauthorized: false });
+  const aliases = `https://localhost:${await listen(guarded, 0)}`;
+  servers.push(guarded);
+  const shown = (ctx) => ctx.socket.getPeerX509Certificate?.();
+  configuration.features.mTLS = {
+    enabled: true,
+    certificateBoundAccessTokens: true,
+    selfSignedTlsClientAuth: true,
+    tlsClientAuth: true,
+    getCertificate: shown,
+    certificateAuthorized: (ctx) => ctx.socket.authorized,
+    certificateSubjectMatches: (ctx, _property, expected) => shown(ctx).subjectAltName === `DNS:${expected}`,
+  };
+  configuration.clientAuthMethods = ['client_secret_basic', 'client_secret_post', 'tls_client_auth', 'self_signed_tls_client_auth'];
+  configuration.discovery = {
+    mtls_endpoint_aliases: {
+      token_endpoint: `${aliases}/token`,
+      revocation_endpoint: `${aliases}/token/revocation`,
+    },
+  };
+}
 const provider = new Provider(issuer, configuration);
 provider.use(async (ctx, next) => {
   await next();
@@ -144,12 +193,15 @@ provider.use(async (ctx, next) => {
   const assertion = ctx.oidc?.body?.client_assertion;
   if (assertion) assertions.push(assertion);
   if (ctx.headers.dpop) proofs.push(ctx.headers.dpop);
-  const auth = assertion ? 'assertion' : ctx.headers.authorization === undefined ? 'post' : 'basic';
+  const secret = ctx.headers.authorization === undefined ? 'post' : 'basic';
+  const auth = assertion ? 'assertion' : ctx.socket.getPeerX509Certificate?.() ? 'certificate' : secret;
   requests.push({ auth, status: ctx.status });
 });
 const answer = provider.callback();
-server.on('request', (request, response) =>
-  request.url.startsWith('/control/') ? control(request, response) : answer(request, response));
+for (const each of servers) {
+  each.on('request', (request, response) =>
+    request.url.startsWith('/control/') ? control(request, response) : answer(request, response));
+}
 
 process.stdin.resume().on('end', () => process.exit());
 const named = ({ client_id, client_secret }) => ({ client_id, client_secret });

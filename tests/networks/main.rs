@@ -1,5 +1,7 @@
 //! Own certificate authorities, proxies, client certificates, time to connect: through a real proxy and real TLS.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+#[path = "../house/authority.rs"]
+mod authority;
 #[path = "../house/mod.rs"]
 mod house;
 mod proxy;
@@ -7,10 +9,11 @@ mod tls;
 
 use std::time::Duration;
 
+use authority::Authority;
 use evertoken::{Client, ClientAuth, ClientBuilder, ErrorKind, Event, TokenSource, reqwest};
 use house::at_once;
 use proxy::Proxy;
-use tls::{Authority, Server};
+use tls::Server;
 
 /// A client whose hosts exist for those only who go through the proxy.
 fn far_away(authority: &Authority) -> ClientBuilder {

@@ -1,8 +1,7 @@
-//! Certificates made by the test, and a server that shows and asks for them.
+//! A server that shows a certificate of the test's own authority, and may ask for one.
 
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -12,38 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    pub fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    fn issue(&self, names: &[&str]) -> (String, String) {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    /// A client's certificate and its key.
-    pub fn client(&self) -> String {
-        let (certificate, key) = self.issue(&["client.test"]);
-        certificate + &key
-    }
-
-    /// The same without an authority.
-    pub fn self_signed() -> String {
-        let made = rcgen::generate_simple_self_signed(["client.test".to_owned()]).unwrap();
-        made.cert.pem() + &made.signing_key.serialize_pem()
-    }
-}
+use super::authority::Authority;
 
 /// It answers everything with a token, but metadata where they are asked for.
 #[derive(Clone)]
