@@ -33,6 +33,8 @@ impl<T> Builder<T> {
     ///
     /// By default the environment says: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` (macOS and Windows: the
     /// system's settings as well). They are not looked at where a proxy is set here.
+    /// `NO_PROXY` lists names, which take in what is below them, and addresses and networks (`10.0.0.0/8`); `*` stands for
+    /// all names, but for no address.
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let outcome = self.config.network.set_proxy(url.as_ref());
         self.noted(outcome)

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 #[path = "../house/authority.rs"]
 mod authority;
+mod environment;
 #[path = "../house/mod.rs"]
 mod house;
 mod proxy;
@@ -10,7 +11,7 @@ mod tls;
 use std::time::Duration;
 
 use authority::Authority;
-use evertoken::{Client, ClientAuth, ClientBuilder, ErrorKind, Event, TokenSource, reqwest};
+use evertoken::{Client, ClientAuth, ClientBuilder, ErrorKind, Event, TokenSource, blocking, reqwest};
 use house::at_once;
 use proxy::Proxy;
 use tls::Server;
@@ -103,52 +104,22 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
     assert!(shown.contains("ProxyAuthRequired") && !shown.contains("canary"), "{shown}");
 }
 
-/// What the environment says holds for a whole process, so this is told to one of its own.
 #[tokio::test]
-async fn the_environment_is_honoured() {
-    const CHILD: &str = "EVERTOKEN_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
-        let client = ClientBuilder::from_env().build().unwrap();
-        let outcome = called(&client).await;
-        println!("outcome: {outcome:?}");
-        return;
-    }
+async fn a_blocking_client_takes_the_same_way() {
     let authority = Authority::new();
     let server = Server::start(&authority, None).await;
     let proxy = Proxy::start(server.port()).await;
-    let trusted = std::env::temp_dir().join(format!("evertoken-{}.pem", std::process::id()));
-    std::fs::write(&trusted, authority.pem()).unwrap();
-    let child = async |settings: &[(&str, &str)]| {
-        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
-        for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_DIR", "SSL_CERT_FILE"] {
-            child.env_remove(name).env_remove(name.to_lowercase());
-        }
-        child
-            .args(["--exact", "the_environment_is_honoured", "--nocapture"])
-            .env(CHILD, "1")
-            .env("EVERTOKEN_APP_ID", "app")
-            .env("EVERTOKEN_APP_SECRET", "s3cret")
-            .env("EVERTOKEN_TOKEN_URL", server.url("/token"))
-            .env("EVERTOKEN_BASE_URL", "https://api.test/v1/")
-            .envs(settings.iter().copied());
-        let output = child.output().await.unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let (file, proxy_url) = (trusted.to_str().unwrap(), proxy.url(""));
-
-    let said =
-        child(&[("HTTPS_PROXY", &proxy_url), ("SSL_CERT_FILE", file), ("NO_PROXY", "localhost")]).await;
-    assert!(said.contains("outcome: Ok(200)"), "{said}");
-    let asked = proxy.asked();
-    assert!(asked.len() == 1 && asked[0].starts_with("CONNECT api.test:443 "), "{asked:?}");
-
-    let said = child(&[("HTTPS_PROXY", &proxy_url), ("SSL_CERT_FILE", file)]).await;
-    assert!(said.contains("outcome: Ok(200)"), "{said}");
-    assert!(proxy.asked()[1].starts_with("CONNECT localhost:"), "{:?}", proxy.asked());
-
-    let said = child(&[("NO_PROXY", "localhost")]).await;
-    assert!(said.contains("outcome: Err"), "{said}");
-    std::fs::remove_file(trusted).unwrap();
+    let client = blocking::Client::builder("app", "s3cret")
+        .token_url("https://auth.test/token")
+        .base_url("https://api.test/v1/")
+        .root_certificate(authority.pem())
+        .proxy(proxy.url(""))
+        .build()
+        .unwrap();
+    let answer = tokio::task::spawn_blocking(move || client.get("orders").send().unwrap().status());
+    assert_eq!(answer.await.unwrap(), 200);
+    let hosts: Vec<_> = proxy.hosts();
+    assert_eq!(hosts, ["auth.test:443", "api.test:443"]);
 }
 
 #[tokio::test]

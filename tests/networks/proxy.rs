@@ -39,6 +39,12 @@ impl Proxy {
         format!("http://{user}127.0.0.1:{}", self.port)
     }
 
+    /// To where it was asked to connect.
+    pub fn hosts(&self) -> Vec<String> {
+        let host = |asked: &String| asked.split(' ').nth(1).unwrap().to_owned();
+        self.asked().iter().map(host).collect()
+    }
+
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

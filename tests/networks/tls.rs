@@ -26,7 +26,7 @@ const TOKEN: &str = r#"{"access_token":"t0ken","token_type":"Bearer","expires_in
 impl Server {
     /// A server of this authority; with `clients`, only for clients with a certificate under that.
     pub async fn start(authority: &Authority, clients: Option<&str>) -> Self {
-        let (certificate, key) = authority.issue(&["localhost", "auth.test", "api.test"]);
+        let (certificate, key) = authority.issue(&["localhost", "127.0.0.1", "auth.test", "api.test"]);
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
