@@ -85,8 +85,8 @@ impl<'a> MakeWriter<'a> for Log {
 async fn neither_key_nor_assertion_is_in_logs_errors_or_debug() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
-    let subscriber = subscriber.with_writer(log.clone()).finish();
-    let _guard = tracing_subscriber::util::SubscriberInitExt::set_default(subscriber);
+    // For the whole process: what a thread's own subscriber sees depends on which test met a callsite first.
+    subscriber.with_writer(log.clone()).init();
 
     let server = Server::refusing(1);
     let method = PrivateKeyJwt::new(SigningKey::from_pem(PEM).unwrap());
