@@ -26,9 +26,7 @@ pub(super) fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duratio
 
 /// The same from a server that throttles: these say it in more ways.
 pub(super) fn throttled(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
-    retry_after(headers, wall)
-        .or_else(|| reset(headers, wall).map(capped))
-        .or_else(|| quota::exhausted_for(headers).map(capped))
+    retry_after(headers, wall).or_else(|| reset(headers, wall).max(quota::exhausted_for(headers)).map(capped))
 }
 
 /// `X-RateLimit-Reset`: an epoch (Auth0, GitHub) or seconds from now (Envoy, and `RateLimit-Reset`).
@@ -103,6 +101,11 @@ mod tests {
                 Some(120),
             ),
             (&[("auth0-client-quota-limit", "b=per_hour;q=10;r=7;t=3540")], None, None),
+            (
+                &[("x-ratelimit-reset", "1"), ("auth0-client-quota-limit", "b=per_day;q=10;r=0;t=120")],
+                None,
+                Some(120),
+            ),
         ];
         for (headers, plain, with_reset) in cases {
             let map: HeaderMap = headers

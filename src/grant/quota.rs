@@ -43,8 +43,8 @@ impl Quota {
     }
 }
 
-/// What an answer says of the quota. `wall` is our time since the Unix epoch when it came.
-pub(super) fn told(headers: &HeaderMap, wall: Duration) -> Option<Quota> {
+/// What an answer says of quotas, the scarcest first. `wall` is our time since the Unix epoch when it came.
+pub(super) fn told(headers: &HeaderMap, wall: Duration) -> Vec<Quota> {
     let resets_at = |wait: Duration| system_time(wall.saturating_add(wait));
     let listed = buckets(headers).map(|bucket| Quota {
         limit: bucket.limit,
@@ -60,7 +60,9 @@ pub(super) fn told(headers: &HeaderMap, wall: Duration) -> Option<Quota> {
             resets_at: reset.map(|reset| resets_at(seconds_to(reset, now(headers, wall)))),
         })
     });
-    listed.chain(single).min_by_key(Quota::rank)
+    let mut all: Vec<_> = listed.chain(single).collect();
+    all.sort_by_key(Quota::rank);
+    all
 }
 
 /// The longest time to the reset of a bucket with nothing left.
@@ -147,7 +149,7 @@ mod tests {
             (&[("auth0-client-quota-limit", "q=x;r=1;t=NaN")], Some((None, 1, None))),
         ];
         for (headers, expected) in cases {
-            let told = told(&map(headers), WALL).map(|quota| {
+            let told = told(&map(headers), WALL).first().map(|quota| {
                 let wait = quota.resets_at.map(|at| at.duration_since(system_time(WALL)).unwrap().as_secs());
                 (quota.limit, quota.remaining, wait)
             });
@@ -181,7 +183,7 @@ mod tests {
                 ("x-ratelimit-remaining", &remaining),
                 ("x-ratelimit-reset", &reset),
             ]);
-            if let Some(quota) = told(&headers, WALL) {
+            for quota in told(&headers, WALL) {
                 quota.scarce_for(system_time(WALL));
             }
             exhausted_for(&headers);

@@ -34,8 +34,8 @@ pub(crate) struct TokenResponse {
     pub(crate) scope: Option<String>,
     /// What was asked for but not granted.
     pub(crate) missing_scopes: Vec<String>,
-    /// What is left of the quota, where the server says so.
-    pub(crate) quota: Option<Quota>,
+    /// What is left of the server's quotas, as far as it says so, the scarcest first.
+    pub(crate) quotas: Vec<Quota>,
 }
 
 /// The request that an answer belongs to.
@@ -66,7 +66,7 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
             Err(refusal::classify(answer, document, asked, &quoter))
         }
         Some(found) => accept(found, asked, &quoter).map(|token| TokenResponse {
-            quota: quota::told(answer.headers(), asked.answered.wall),
+            quotas: quota::told(answer.headers(), asked.answered.wall),
             ..token
         }),
         None => Err(invalid(format!("the answer of the token endpoint {not_one}")).retryable(true)),
@@ -107,7 +107,7 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
         refresh_in: document.number("refresh_in").and_then(duration),
         scope,
         missing_scopes,
-        quota: None,
+        quotas: Vec::new(),
     })
 }
 

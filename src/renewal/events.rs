@@ -33,7 +33,7 @@ pub enum Event {
     },
     /// The credential was changed by `set_credentials`.
     CredentialsRotated,
-    /// The server has few tokens left to grant, and not before the renewal is due more; that is put off within the
+    /// The server has few tokens left to grant, and no more before the renewal would be due; that is put off within the
     /// token's life. Told once, until there is enough again.
     #[non_exhaustive]
     QuotaLow {

@@ -93,7 +93,7 @@ impl Refresher {
     }
 
     fn take(&self, inner: &mut Inner, now: &Moment, used: &Credentials, response: TokenResponse) -> Report {
-        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quota } =
+        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quotas } =
             response;
         let schedule = inner
             .plan
@@ -102,12 +102,15 @@ impl Refresher {
         let Some(schedule) = schedule else {
             return self.fail(inner, now, Error::expired_on_arrival().with_server(self.endpoint.server()));
         };
-        // A quota that is there again before the renewal is no matter.
-        let scarce = quota
-            .and_then(|quota| quota.scarce_for(system_time(sent.wall)))
-            .filter(|length| *length > schedule.renew_after);
+        // One that is there again before the renewal is no matter.
+        let scarce = quotas
+            .iter()
+            .filter_map(|quota| Some((*quota, quota.scarce_for(system_time(sent.wall))?)))
+            .filter(|(_, length)| *length > schedule.renew_after)
+            .max_by_key(|(_, length)| *length);
+        let quota = scarce.map(|(quota, _)| quota).or(quotas.first().copied());
         let schedule = match scarce {
-            Some(length) => inner.plan.postponed(schedule, length, lifetime, round_trip),
+            Some((_, length)) => inner.plan.postponed(schedule, length, lifetime, round_trip),
             None => schedule,
         };
         let before = self.slot.held();
@@ -193,7 +196,7 @@ mod tests {
             refresh_in: None,
             scope: None,
             missing_scopes: Vec::new(),
-            quota: None,
+            quotas: Vec::new(),
         }
     }
 

@@ -48,11 +48,11 @@ impl Schedule {
     }
 
     /// The same with the renewal put off to some time after `until`, as far as the life allows. `draw` spreads out those
-    /// who wait for the same moment.
+    /// who wait for the same moment, over the last twentieth of the life at least.
     pub(crate) fn postponed(self, until: Duration, life: Duration, round_trip: Duration, draw: f64) -> Self {
         let latest = self.serve_for.saturating_sub(margin(self.floor, round_trip));
-        let until = until.min(latest);
-        let renew_after = self.renew_after.max(until + (latest - until).mul_f64(draw.clamp(0.0, 1.0)));
+        let from = until.min(latest.saturating_sub(life / 20)).max(self.renew_after).min(latest);
+        let renew_after = self.renew_after.max(from + (latest - from).mul_f64(draw.clamp(0.0, 1.0)));
         Self { renew_after, fresh_for: (renew_after + life / 10).min(self.serve_for), ..self }
     }
 
@@ -136,8 +136,10 @@ mod tests {
         assert_eq!(put_off(s(3000), 0.0).renew_after, s(3000));
         assert_eq!(put_off(s(3000), 0.0).fresh_for, s(3360));
         let latest = Duration::from_millis(3_570_000 - 1_500 - 4_000);
-        for (until, draw) in [(s(3000), 1.0), (s(5000), 0.5), (Duration::MAX, 0.0)] {
-            assert_eq!(put_off(until, draw).renew_after, latest);
+        for (until, draw, early) in
+            [(s(3000), 1.0, s(0)), (s(5000), 1.0, s(0)), (s(5000), 0.5, s(90)), (Duration::MAX, 0.0, s(180))]
+        {
+            assert_eq!(put_off(until, draw).renew_after, latest - early);
         }
         assert_eq!(put_off(s(100), 0.0), hour, "never earlier");
     }
@@ -184,6 +186,8 @@ mod tests {
             let later = plan.postponed(until, life, Duration::from_millis(trip_ms), draw);
             prop_assert!(plan.renew_after <= later.renew_after && later.renew_after <= later.fresh_for);
             prop_assert!(later.fresh_for <= later.serve_for && later.serve_for == plan.serve_for);
+            let margin = margin(plan.floor, Duration::from_millis(trip_ms));
+            prop_assert!(later == plan || later.renew_after + margin <= later.serve_for);
         }
 
         #[test]

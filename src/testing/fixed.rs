@@ -45,7 +45,7 @@ pub fn fixed_client(token: &str, base_url: &str) -> Result<Client> {
         refresh_in: None,
         scope: None,
         missing_scopes: Vec::new(),
-        quota: None,
+        quotas: Vec::new(),
     });
     Ok(client)
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
+use tokio::sync::Semaphore;
 
 use super::authority::Authority;
 
@@ -16,6 +17,9 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
 
 /// Long enough for the slowest machine: it only ends a wait that would never end.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// As many as two cores start in good time: each makes its RSA keys first.
+static STARTING: Semaphore = Semaphore::const_new(2);
 
 /// A running server. It ends when this is dropped, also by a panic.
 pub(crate) struct Provider {
@@ -81,6 +85,7 @@ impl Provider {
             http = http.tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes()).unwrap()]);
             command.env("TLS", json!({ "key": key, "cert": cert, "ca": ca, "own": own }).to_string());
         }
+        let turn = STARTING.acquire().await.unwrap();
         let mut process = command
             .arg("server.mjs")
             .current_dir(FOLDER)
@@ -99,6 +104,7 @@ impl Provider {
             panic!("the authorization server did not start: {complaint}");
         };
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in: {line}"));
+        drop(turn);
         // Whatever it still has to say must find an open pipe, or it dies of it.
         process.stdout = Some(lines.into_inner().into_inner());
         Self { ready, http: http.build().unwrap(), _process: process }
