@@ -70,6 +70,37 @@ fn show(what: impl Debug) {
     put_out(&format!("{what:?}\n{what:#?}\n"));
 }
 
+/// Clients that end by revoking their tokens: it works, or the server says everything that it should not.
+async fn endings(server: &AuthServer) {
+    let answers = indiscretions().into_iter().filter(|fault| *fault != Fault::EndlessBody).map(Some);
+    for fault in answers.chain([None]) {
+        let client = builder(server).revoke_on_shutdown(true);
+        show(&client);
+        let client = client.build().unwrap();
+        let token = client.token().await.unwrap();
+        // With the very token in its answer, too.
+        let echo = |status| Fault::Oauth {
+            status,
+            error: token.as_str().to_owned(),
+            description: format!("cannot revoke {}", token.as_str()),
+        };
+        for fault in [fault.clone(), fault.as_ref().map(|_| echo(400))].into_iter().flatten() {
+            server.fail_next_revocation(fault);
+        }
+        client.with("other", [""; 0]).unwrap().token().await.unwrap();
+        match client.shutdown().await {
+            Ok(()) => put_out("revoked\n"),
+            Err(error) => show_error(&error),
+        }
+        show_all(&client);
+        server.heal();
+    }
+    let without = builder(server).token_url(server.token_url()).revoke_on_shutdown(true);
+    show_error(&without.build().unwrap_err());
+    let mistaken = builder(server).revocation_url(format!("https://app:{CANARY}@as.example/"));
+    show_error(&mistaken.build().unwrap_err());
+}
+
 fn show_error(error: &Error) {
     show(error);
     show((error.kind(), error.status(), error.oauth_error(), error.description(), error.server()));
@@ -412,6 +443,7 @@ async fn nothing_secret_is_put_out() {
     success(&server).await;
     middlewares_and_blocking(&server).await;
     failures(&server).await;
+    endings(&server).await;
     let mut unsearchable = keys_and_fixed_clients();
     unsearchable.extend(bound(&server).await);
     panics(&server).await;
@@ -448,6 +480,9 @@ async fn nothing_secret_is_put_out() {
         "RenewalFailed {",
         "fell over with Client {",
         "POST /token",
+        "POST /revoke",
+        "revocation endpoint answered",
+        "tokens could not be revoked",
     ] {
         assert!(output.contains(word), "{word:?} is nowhere in the output");
     }
