@@ -407,8 +407,16 @@ async fn the_box_takes_a_proof_for_its_own_request_and_key_and_once() {
         assert!(challenge.contains("DPoP error=\"invalid_dpop_proof\""), "{name}: {challenge}");
     }
 
-    // Whoever finds a bound token may not use it as if it were not.
+    // A thief has the token and proves that, but with a key of their own.
     let token = api.token().await.unwrap();
+    server.answer_with(json!({ "access_token": token.as_str() }));
+    let thief = bound(&server).build().unwrap();
+    assert_eq!(thief.token().await.unwrap(), token);
+    let (status, challenge) = send(Method::GET, "x", headers(&thief).await).await;
+    assert!(status == 401 && challenge.contains("invalid_dpop_proof"), "{challenge}");
+    server.heal();
+
+    // Whoever finds a bound token may not use it as if it were not.
     let mut as_bearer = headers(&api).await;
     as_bearer.insert("authorization", format!("Bearer {}", token.as_str()).parse().unwrap());
     assert_eq!(send(Method::GET, "x", as_bearer).await.0, 401);

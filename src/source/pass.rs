@@ -145,6 +145,38 @@ impl Pass<'_> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "testing")]
+    #[tokio::test]
+    async fn a_refused_token_is_replaced_once_however_many_there_are() {
+        use crate::grant::{Dpop, TokenResponse};
+        use crate::secret::{Scheme, TokenText};
+
+        let source = TokenSource::builder("app", "secret").token_url("http://127.0.0.1:9/token");
+        let source = source.base_url("http://127.0.0.1:9/").dpop(Dpop::new()).build().unwrap();
+        let hold = |token: &str| {
+            source.hold(TokenResponse {
+                text: TokenText::new(Scheme::Dpop, token).unwrap(),
+                sent: source.clock().now(),
+                round_trip: Duration::ZERO,
+                lifetime: Duration::from_secs(100),
+                refresh_in: None,
+                scope: None,
+                missing_scopes: Vec::new(),
+                quota: None,
+            });
+        };
+        let url = Url::parse("http://127.0.0.1:9/x").unwrap();
+        hold("a");
+        let mut pass = source.pass(None).await.unwrap();
+        let none = HeaderMap::new();
+        for (token, repeats) in [("b", true), ("c", false)] {
+            hold(token);
+            assert_eq!(pass.repeats(&url, StatusCode::UNAUTHORIZED, &none, true, None).await, repeats);
+            assert!(pass.may_repeat(), "for a nonce");
+            assert_eq!(pass.token.as_str(), "b");
+        }
+    }
+
     #[test]
     fn a_proof_names_the_url_without_query_fragment_and_user() {
         for (url, htu) in [
