@@ -162,7 +162,7 @@ mod tests {
                 refresh_in: None,
                 scope: None,
                 missing_scopes: Vec::new(),
-                quota: None,
+                quotas: Vec::new(),
             });
         };
         let url = Url::parse("http://127.0.0.1:9/x").unwrap();
