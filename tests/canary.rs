@@ -197,6 +197,9 @@ fn builder(server: &AuthServer) -> ClientBuilder {
 
 /// A client's life: made, used, refused, mended, closed.
 async fn success(server: &AuthServer) {
+    let diagnosis = builder(server).check().await;
+    show(&diagnosis);
+    put_out(&diagnosis.to_string());
     show(builder(server));
     show(AuthServer::builder().client(APP_ID, SECRET));
     show(SecretString::from(SECRET));

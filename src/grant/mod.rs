@@ -56,9 +56,9 @@ pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};
 pub use signing_key::SigningKey;
 pub(crate) use transport::HttpTransport;
-pub use transport::Transport;
 #[cfg(feature = "testing")]
-pub use transport::{TransportError, TransportErrorKind};
+pub use transport::TransportErrorKind;
+pub use transport::{Transport, TransportError};
 
 /// The header of a proof (RFC 9449 4.1).
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");

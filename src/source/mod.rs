@@ -2,6 +2,7 @@
 
 mod builder;
 mod challenge;
+mod check;
 mod defaults;
 mod ending;
 mod family;
@@ -26,6 +27,7 @@ use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refre
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
+pub use check::Diagnosis;
 pub(crate) use defaults::Defaults;
 use family::{Family, Member};
 #[cfg(feature = "middleware")]
