@@ -10,7 +10,8 @@ pub enum ErrorKind {
     /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). It mends
     /// when the credential changes; meanwhile the refresher probes every 1 to 5 minutes.
     CredentialsRejected,
-    /// The credential could not be used: the [`Signer`](crate::Signer) that holds its key failed.
+    /// The credential could not be had or used: the [`CredentialSource`](crate::CredentialSource) has given none yet, or the
+    /// [`Signer`](crate::Signer) that holds its key failed.
     CredentialsUnavailable,
     /// The authorization server could not be reached, broke off, or answered with a 5xx.
     AuthServerUnavailable,

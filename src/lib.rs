@@ -45,6 +45,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod caught;
 mod client;
 mod clock;
 mod credentials;
@@ -65,7 +66,7 @@ mod user_agent;
 #[cfg(feature = "blocking")]
 pub use client::blocking;
 pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy};
-pub use credentials::ApiKey;
+pub use credentials::{ApiKey, AppCredentials, CredentialSource};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{
     AssertionAudience, ClientAuth, Dpop, HmacAlgorithm, PrivateKeyJwt, Quota, SecretJwt, Signed, Signer,

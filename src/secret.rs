@@ -88,6 +88,18 @@ pub(crate) fn scrub(text: &str, secrets: &[&str]) -> String {
     })
 }
 
+/// At most `longest` characters of what somebody else says, on one line and without these secrets. They are cut out twice:
+/// what is dropped may have hidden one.
+pub(crate) fn one_line(text: &str, secrets: &[&str], longest: usize) -> String {
+    let kept: String = scrub(text, secrets).chars().filter(|c| !c.is_control() && !is_layout(*c)).collect();
+    scrub(&kept, secrets).chars().take(longest).collect()
+}
+
+/// Line separators and the marks that turn the direction of text: they make one log line look like another.
+pub(crate) fn is_layout(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

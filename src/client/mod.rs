@@ -22,7 +22,7 @@ pub use self::preset::Preset;
 pub use self::request::RequestBuilder;
 pub use self::transport::redirect_policy;
 use self::url::BaseUrl;
-use crate::credentials::ApiKey;
+use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::renewal::{AccessToken, Events, Status};
 use crate::secret::SecretString;
@@ -71,6 +71,12 @@ impl Client {
     /// Begins a client for an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
     pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> ClientBuilder {
         Builder::new_from(key)
+    }
+
+    /// Begins a client for a source of credentials: given ones, the environment, a file, or code of your own, and in each
+    /// of them the next secret of a rotation.
+    pub fn builder_with(source: impl Into<CredentialSource>) -> ClientBuilder {
+        Builder::new_with(source.into())
     }
 
     /// Begins a `GET` of `path`; see [`request`](Self::request).

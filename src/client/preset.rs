@@ -1,4 +1,4 @@
-use crate::credentials::ApiKey;
+use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::secret::SecretString;
 use crate::source::{Builder, Defaults};
@@ -133,7 +133,13 @@ impl Preset {
         self.preset(Builder::new_from_read(key.and_then(|key| key.of_prefix(self.key_prefix))))
     }
 
-    /// Begins a client by the environment: `ACME_APP_ID` and `ACME_APP_SECRET`, or `ACME_API_KEY`. `ACME_ISSUER` or
+    /// Begins a client for a source of credentials, as [`Client::builder_with`].
+    pub fn builder_with(&self, source: impl Into<CredentialSource>) -> ClientBuilder {
+        self.preset(Client::builder_with(source))
+    }
+
+    /// Begins a client by the environment: `ACME_APP_ID` and `ACME_APP_SECRET`, `ACME_API_KEY`, or the file
+    /// `ACME_CREDENTIALS_FILE`, as [`CredentialSource::env_prefix`] has it. `ACME_ISSUER` or
     /// `ACME_TOKEN_URL`, `ACME_AUDIENCE`, `ACME_SCOPE` and `ACME_BASE_URL` take the place of what is preset. What is
     /// missing or is not Unicode is told by `build`.
     pub fn from_env(&self) -> ClientBuilder {

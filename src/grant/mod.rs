@@ -39,7 +39,6 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
-use crate::secret::{ExposeSecret, SecretString};
 
 pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
@@ -179,16 +178,6 @@ impl TokenEndpoint {
         }
     }
 
-    /// What the app secret must be like, so that a mistake is told before anything is asked.
-    pub(crate) fn check_secret(&self, secret: &SecretString) -> Result<()> {
-        let needed = self.auth.as_ref().is_none_or(ClientAuth::needs_secret);
-        if needed && secret.expose_secret().is_empty() {
-            return Err(Error::configuration("the app secret is empty")
-                .advice("give one, or a `client_auth` that needs none, such as `PrivateKeyJwt`"));
-        }
-        Ok(())
-    }
-
     /// Basic as the RFC has it; and, where that makes a difference and is refused, once more with the raw form. Which one
     /// worked is kept, until it is refused in its turn.
     async fn ask_basic(
@@ -319,7 +308,7 @@ impl TokenEndpoint {
 }
 
 /// Whether the server did not accept who we say we are, or may not have.
-fn is_authentication_refused(error: &Error) -> bool {
+pub(crate) fn is_authentication_refused(error: &Error) -> bool {
     let unauthorized = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(|status| Some(status.as_u16()));
     error.kind() == ErrorKind::CredentialsRejected
         || (error.kind() == ErrorKind::RequestRefused

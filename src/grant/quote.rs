@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::client_auth::{encoded_pair, form_encoded, raw_pair};
 use crate::credentials::Credentials;
-use crate::secret::{ExposeSecret, scrub};
+use crate::secret::{ExposeSecret, is_layout, scrub};
 
 /// The longest piece of a server's text that goes into an error.
 pub(super) const LONGEST_TEXT: usize = 200;
@@ -60,11 +60,6 @@ impl Quoter<'_> {
         }
         scrub(text, &secrets)
     }
-}
-
-/// Line separators and the marks that turn the direction of text: they make one log line look like another.
-fn is_layout(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

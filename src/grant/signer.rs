@@ -1,7 +1,6 @@
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 
 /// How a client assertion is signed (RFC 7518 3.1, RFC 8037 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,31 +89,4 @@ pub trait Signer: Send + Sync + 'static {
     /// # Errors
     /// Whatever keeps it from signing; a text without secrets.
     fn sign<'a>(&'a self, message: &'a [u8]) -> Signed<'a>;
-}
-
-/// The outcome, or `None` where the future panicked. Nothing of it is touched after that.
-pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => std::task::Poll::Ready(None),
-    })
-    .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_at_any_poll_is_caught() {
-        assert_eq!(caught(async { 1 }).await, Some(1));
-        let at_once = caught(async { panic!("signer") });
-        assert_eq!(at_once.await, None::<()>);
-        let later = caught(async {
-            tokio::task::yield_now().await;
-            panic!("signer")
-        });
-        assert_eq!(later.await, None::<()>);
-    }
 }

@@ -31,7 +31,8 @@ pub enum Event {
         /// In its own words.
         error: Error,
     },
-    /// The credential was changed by `set_credentials`.
+    /// The credential in use has changed: `set_credentials` was called, its [`CredentialSource`](crate::CredentialSource)
+    /// gave another, or the next secret was promoted, because the server took that one and refused the other.
     CredentialsRotated,
     /// The server has few tokens left to grant, and no more before the renewal would be due; that is put off within the
     /// token's life. Told once, until there is enough again.

@@ -1,5 +1,6 @@
 //! How the token stays fresh: a schedule, a backoff, a slot, and the one task that renews.
 
+mod attempt;
 mod backoff;
 mod events;
 mod outcome;

@@ -1,6 +1,5 @@
 //! The task's side of the refresher: its next step, and what becomes of an attempt.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::Event;
@@ -10,7 +9,7 @@ use super::slot::Held;
 use super::telemetry::Report;
 use super::token::AccessToken;
 use crate::clock::{Moment, system_time};
-use crate::credentials::Credentials;
+use crate::credentials::{Change, Credentials};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenResponse;
 
@@ -18,17 +17,28 @@ use crate::grant::TokenResponse;
 pub(super) enum Step {
     Stop,
     Sleep(Option<Duration>),
-    Attempt { credentials: Arc<Credentials>, timeout: Duration },
+    Attempt(Duration),
 }
+
 impl Refresher {
     /// A sign of life, and the next step.
     pub(super) fn next_step(&self, epoch: u64) -> Step {
         self.observe();
+        let (step, change) = self.decide(epoch);
+        self.tell_change(change);
+        step
+    }
+
+    fn decide(&self, epoch: u64) -> (Step, Change) {
         let mut inner = self.lock();
         if self.is_closed() || inner.task.pulse.epoch != epoch {
-            return Step::Stop;
+            return (Step::Stop, Change::None);
         }
         let now = self.clock.now();
+        let change = self.take_note(&mut inner);
+        if change != Change::None {
+            inner.plan.credential_given(&now);
+        }
         if let Some(mended) = self.slot.held().and_then(|held| held.reanchored(&now)) {
             self.slot.store(Some(mended));
         }
@@ -40,11 +50,12 @@ impl Refresher {
             Next::Sleep(left) => now.monotonic + left,
             Next::Attempt { .. } | Next::Rest => Duration::MAX - GRACE,
         };
-        match next {
-            Next::Attempt { timeout } => Step::Attempt { credentials: self.credentials.get(), timeout },
+        let step = match next {
+            Next::Attempt { timeout } => Step::Attempt(timeout),
             Next::Sleep(left) => Step::Sleep(Some(left)),
             Next::Rest => Step::Sleep(None),
-        }
+        };
+        (step, change)
     }
 
     fn observe(&self) {
@@ -61,23 +72,34 @@ impl Refresher {
         !self.is_closed() && inner.task.pulse.epoch == epoch
     }
 
+    /// In an attempt: goes by what its source has given by now.
+    pub(super) fn note_credential(&self) {
+        let change = self.take_note(&mut self.lock());
+        self.tell_change(change);
+    }
+
     /// What an attempt came to. A superseded task's outcome, and a stale credential's, change nothing.
-    pub(super) fn settle(&self, epoch: u64, used: &Credentials, outcome: Result<TokenResponse>) {
-        let report = {
+    pub(super) fn settle(&self, epoch: u64, used: Option<&Credentials>, outcome: Result<TokenResponse>) {
+        let (report, change) = {
             let mut inner = self.lock();
             if self.is_closed() || inner.task.pulse.epoch != epoch {
                 return;
             }
             inner.task.attempting = false;
-            let current = self.credentials.get();
+            let change = self.take_note(&mut inner);
+            let current = inner.known.as_ref().map(|known| &known.current);
+            let same_app = used.map(|used| &used.app_id) == current.map(|current| &current.app_id);
+            let stale = used.map(|used| used.generation) != current.map(|current| current.generation);
             let now = self.clock.now();
-            match outcome {
-                Ok(_) if used.app_id != current.app_id => None,
-                Ok(response) => Some(self.take(&mut inner, &now, used, response)),
-                Err(_) if used.generation != current.generation => None,
+            let report = match outcome {
+                Ok(_) if !same_app => None,
+                Ok(response) => Some(self.take(&mut inner, &now, response)),
+                Err(_) if stale => None,
                 Err(error) => Some(self.fail(&mut inner, &now, error)),
-            }
+            };
+            (report, change)
         };
+        self.tell_change(change);
         self.bump();
         // Not under the lock: a subscriber may well ask for the status.
         if let Some(report) = report {
@@ -87,12 +109,11 @@ impl Refresher {
 
     #[cfg(feature = "testing")]
     pub(crate) fn hold(&self, response: TokenResponse) {
-        let used = self.credentials.get();
-        let report = self.take(&mut self.lock(), &self.clock.now(), &used, response);
+        let report = self.take(&mut self.lock(), &self.clock.now(), response);
         report.tell(&self.endpoint);
     }
 
-    fn take(&self, inner: &mut Inner, now: &Moment, used: &Credentials, response: TokenResponse) -> Report {
+    fn take(&self, inner: &mut Inner, now: &Moment, response: TokenResponse) -> Report {
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quotas } =
             response;
         let schedule = inner
@@ -121,7 +142,7 @@ impl Refresher {
         let after_refusal = inner.plan.succeeded(&schedule, before.as_deref());
         let scope = scope.or_else(|| self.endpoint.grant_request().scope());
         let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
-        self.slot.store(Some(Held::new(token, schedule, sent, used.generation, after_refusal)));
+        self.slot.store(Some(Held::new(token, schedule, sent, after_refusal)));
         inner.last_renewal = Some(*now);
         inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
         let low = quota.filter(|_| scarce.is_some());
@@ -165,9 +186,11 @@ impl Refresher {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::clock::Clock;
-    use crate::credentials::CredentialCell;
+    use crate::credentials::{AppCredentials, CredentialCell};
     use crate::grant::{Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint};
     use crate::renewal::policy::RenewalPolicy;
     use crate::renewal::slot::Look;
@@ -183,7 +206,8 @@ mod tests {
             HttpTransport::shared().unwrap(),
             Arc::new(Discovery::default()),
         );
-        let credentials = Arc::new(CredentialCell::new("id".into(), "one".into()));
+        let source = AppCredentials::new("id", "one").into();
+        let credentials = Arc::new(CredentialCell::open(source, true).unwrap());
         Refresher::new(endpoint, credentials, Clock::System, RenewalPolicy::default(), None, Some(1))
     }
 
@@ -204,10 +228,11 @@ mod tests {
     fn the_failure_of_a_credential_that_was_replaced_is_ignored() {
         let refresher = refresher();
         let old = refresher.credentials.get();
-        refresher.credential_changed(refresher.credentials.set("id".into(), "two".into()));
-        refresher.settle(0, &old, Err(Error::new(ErrorKind::CredentialsRejected, "no")));
+        refresher.credentials.set("id".into(), "two".into()).unwrap();
+        refresher.credential_changed();
+        refresher.settle(0, old.as_deref(), Err(Error::new(ErrorKind::CredentialsRejected, "no")));
         assert_eq!(refresher.status().state, State::Starting);
-        refresher.settle(0, &old, Ok(token(&refresher)));
+        refresher.settle(0, old.as_deref(), Ok(token(&refresher)));
         assert_eq!(refresher.status().state, State::Fresh, "a token of the same app id is as good as any");
     }
 
@@ -215,8 +240,9 @@ mod tests {
     fn the_token_of_another_app_id_is_discarded() {
         let refresher = refresher();
         let old = refresher.credentials.get();
-        refresher.credential_changed(refresher.credentials.set("other".into(), "two".into()));
-        refresher.settle(0, &old, Ok(token(&refresher)));
+        refresher.credentials.set("other".into(), "two".into()).unwrap();
+        refresher.credential_changed();
+        refresher.settle(0, old.as_deref(), Ok(token(&refresher)));
         assert!(matches!(refresher.look(), Look::Nothing));
     }
 
@@ -224,7 +250,7 @@ mod tests {
     fn a_superseded_task_changes_nothing() {
         let refresher = refresher();
         let credentials = refresher.credentials.get();
-        refresher.settle(7, &credentials, Ok(token(&refresher)));
+        refresher.settle(7, credentials.as_deref(), Ok(token(&refresher)));
         assert!(matches!(refresher.look(), Look::Nothing));
         assert!(matches!(refresher.next_step(7), Step::Stop));
         assert!(!refresher.beat(7) && refresher.beat(0));

@@ -9,6 +9,8 @@ use crate::error::{Error, ErrorKind};
 
 const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
+/// Between two wakings by a source of credentials: one that has something new each time must not make it a storm.
+const LEAST_BETWEEN_WAKINGS: Duration = Duration::from_secs(10);
 const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// What is to come next and when: all that the refresher remembers between two attempts. It has no clock, no lock
@@ -26,6 +28,8 @@ pub(crate) struct Plan {
     /// Renew now, whatever the schedule says: the API refused the token.
     forced: bool,
     cooldown: Option<Pause>,
+    /// Since a source of credentials last had an attempt come earlier.
+    woken: Option<Pause>,
     /// Somebody waits for a token or noticed that it is overdue; ends an idle rest.
     wanted: bool,
     unused: u32,
@@ -69,6 +73,7 @@ impl Plan {
             floor: schedule::floor(Duration::MAX),
             forced: false,
             cooldown: None,
+            woken: None,
             wanted: false,
             unused: 0,
             failures: 0,
@@ -167,11 +172,23 @@ impl Plan {
         error
     }
 
-    /// A credential that was not tried yet wakes everything but a server's Retry-After.
+    /// A credential that was set by hand and not tried yet wakes everything but a server's Retry-After.
     pub(crate) fn credential_changed(&mut self) {
         self.forced |= self.failures > 0;
         self.clear_failures();
         self.last_attempt = None;
+    }
+
+    /// The source of the credentials has one that was not tried yet: after a failure it is tried at once, but neither the
+    /// backoff's ladder nor the floor is forgotten.
+    pub(crate) fn credential_given(&mut self, now: &Moment) {
+        self.refused = None;
+        let Some(pause) = self.pause else { return };
+        let length = self.woken.map_or(Duration::ZERO, |woken| woken.left(now));
+        if length < pause.left(now) {
+            self.pause = Some(Pause { since: *now, length });
+            self.woken = Some(Pause { since: *now, length: length + LEAST_BETWEEN_WAKINGS });
+        }
     }
 
     fn clear_failures(&mut self) {
@@ -243,7 +260,7 @@ mod tests {
             std::time::SystemTime::now(),
             None,
         );
-        Held::new(token, schedule, at(now), 0, after_refusal)
+        Held::new(token, schedule, at(now), after_refusal)
     }
 
     fn unavailable() -> Error {
@@ -295,6 +312,27 @@ mod tests {
         plan.failed(&at(401.0), Error::new(ErrorKind::CredentialsRejected, "no"), None);
         plan.credential_changed();
         assert!(matches!(plan.next(&at(401.1), None), Next::Attempt { .. }) && !plan.is_rejected());
+    }
+
+    #[test]
+    fn what_a_source_gives_is_tried_at_once_but_not_time_and_again() {
+        let rejected = || Error::new(ErrorKind::CredentialsRejected, "no");
+        let mut plan = plan();
+        plan.next(&at(0.0), None);
+        plan.failed(&at(0.1), rejected(), None);
+        plan.credential_given(&at(0.2));
+        assert!(!plan.is_rejected() && plan.failures == 1);
+        assert_eq!(plan.next(&at(0.2), None), Next::Sleep(Duration::from_millis(800)), "the floor holds");
+        let mut attempts = Vec::new();
+        for tenth in 10..400 {
+            let now = at(f64::from(tenth) / 10.0);
+            if let Next::Attempt { .. } = plan.next(&now, None) {
+                attempts.push(tenth);
+                plan.failed(&now, rejected(), None);
+            }
+            plan.credential_given(&now);
+        }
+        assert_eq!(attempts, [10, 102, 202, 302]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::task;
 use super::telemetry::Report;
 use super::token::AccessToken;
 use crate::clock::{Clock, Moment, system_time};
-use crate::credentials::{Change, CredentialCell};
+use crate::credentials::{Change, CredentialCell, Known};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::{GrantRequest, Quota, TokenEndpoint};
 
@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) plan: Plan,
     pub(super) events: EventSender,
     pub(super) last_renewal: Option<Moment>,
+    /// The credentials that this one goes by; a change of the family's is taken note of once.
+    pub(super) known: Option<Known>,
     pub(super) quota: Option<Quota>,
     /// Subscribers know that little is left of it.
     pub(super) quota_low: bool,
@@ -98,6 +100,7 @@ impl Refresher {
         runtime: Option<Handle>,
         seed: Option<u64>,
     ) -> Self {
+        let known = credentials.known();
         Self {
             slot: Slot::default(),
             clock,
@@ -110,6 +113,7 @@ impl Refresher {
                 plan: Plan::new(policy, seed),
                 events: EventSender::new(),
                 last_renewal: None,
+                known,
                 quota: None,
                 quota_low: false,
                 task: Task::default(),
@@ -289,21 +293,50 @@ impl Refresher {
         }
     }
 
-    /// The family's credential has changed.
-    pub(crate) fn credential_changed(&self, change: Change) {
-        if change == Change::None || self.is_closed() {
+    /// The family's credential was set by hand.
+    pub(crate) fn credential_changed(&self) {
+        if self.is_closed() {
             return;
         }
-        {
+        let change = {
             let mut inner = self.lock();
-            inner.plan.credential_changed();
-            if change == Change::AppId {
-                self.slot.store(None);
+            let change = self.take_note(&mut inner);
+            if change != Change::None {
+                inner.plan.credential_changed();
             }
+            change
+        };
+        self.tell_change(change);
+        self.wake.notify_one();
+    }
+
+    /// Goes by the family's credentials as they are now.
+    pub(super) fn take_note(&self, inner: &mut Inner) -> Change {
+        let now = self.credentials.known();
+        let change = Change::between(inner.known.as_ref(), now.as_ref());
+        inner.known = now;
+        if change == Change::AppId {
+            self.slot.store(None);
+        }
+        if matches!(change, Change::Secret | Change::AppId) {
             inner.events.send(Event::CredentialsRotated);
         }
-        self.bump();
-        self.wake.notify_one();
+        change
+    }
+
+    /// Not under the lock.
+    pub(super) fn tell_change(&self, change: Change) {
+        if change != Change::None {
+            self.bump();
+        }
+        if matches!(change, Change::Secret | Change::AppId) {
+            Report::Rotated.tell(&self.endpoint);
+        }
+    }
+
+    /// Whether the server refuses the credential, as far as is known.
+    pub(super) fn is_refused(&self) -> bool {
+        self.lock().plan.is_rejected()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -378,7 +411,7 @@ impl Refresher {
         let left = || patience.saturating_sub(self.clock.now().since(&began));
         let attempts = async {
             loop {
-                let credentials = self.credentials.get();
+                let Some(credentials) = self.credentials.get() else { return Ok(()) };
                 let outcome = self.endpoint.revoke(&self.clock, &credentials, token.as_str(), endpoint).await;
                 let again = outcome.as_ref().err().and_then(Error::retry_after);
                 match again.map(|after| after.max(LEAST_PAUSE)) {

@@ -14,8 +14,6 @@ pub(crate) struct Held {
     pub(crate) schedule: Schedule,
     /// When it was asked for: all of `schedule` counts from here.
     pub(crate) anchor: Moment,
-    /// The generation of the credential that it was got with.
-    pub(crate) generation: u64,
     /// It was got because its predecessor had been refused.
     pub(crate) after_refusal: bool,
     /// Refused by the API, and its renewal runs: not handed out, not given up.
@@ -27,18 +25,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(
-        token: AccessToken,
-        schedule: Schedule,
-        anchor: Moment,
-        generation: u64,
-        after_refusal: bool,
-    ) -> Self {
+    pub(crate) fn new(token: AccessToken, schedule: Schedule, anchor: Moment, after_refusal: bool) -> Self {
         Self {
             token,
             schedule,
             anchor,
-            generation,
             after_refusal,
             withheld: false,
             fresh_until: (anchor.monotonic + schedule.fresh_for, anchor.wall + schedule.fresh_for),
@@ -58,8 +49,7 @@ impl Held {
     }
 
     fn anchored(&self, anchor: Moment) -> Self {
-        let mut this =
-            Self::new(self.token.clone(), self.schedule, anchor, self.generation, self.after_refusal);
+        let mut this = Self::new(self.token.clone(), self.schedule, anchor, self.after_refusal);
         this.used = AtomicBool::new(self.was_used());
         this.nudged = AtomicBool::new(self.nudged.load(Ordering::Relaxed));
         this
@@ -194,7 +184,7 @@ mod tests {
             None,
         );
         let slot = Slot::default();
-        slot.store(Some(Held::new(token, schedule, start, 0, false)));
+        slot.store(Some(Held::new(token, schedule, start, false)));
         (hands.clone(), Clock::Injected(hands), slot)
     }
 
@@ -222,7 +212,7 @@ mod tests {
         let (hands, clock, slot) = slot(true);
         let early = Schedule::new(&RenewalPolicy::default(), s(1_000), s(0), None, 1.0).unwrap();
         let held = slot.held().unwrap();
-        slot.store(Some(Held::new(held.token.clone(), early, held.anchor, 0, false)));
+        slot.store(Some(Held::new(held.token.clone(), early, held.anchor, false)));
         set(&hands, 900, 5_800, Some(900));
         assert!(matches!(slot.look(&clock), Look::Overdue(_, true)));
         assert!(matches!(slot.look(&clock), Look::Overdue(_, false)));

@@ -1,14 +1,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Instrument;
-
+use super::attempt::attempt;
 use super::outcome::Step;
 use super::refresher::Refresher;
 use crate::clock::Clock;
-use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Result};
-use crate::grant::TokenResponse;
 
 /// Tells the readers when the task is gone, however it went.
 struct Guard {
@@ -29,6 +25,8 @@ pub(super) fn run(refresher: Arc<Refresher>, epoch: u64) -> impl Future<Output =
     async move {
         let refresher = &guard.refresher;
         let mut changes = refresher.credentials.subscribe();
+        let watch = refresher.credentials.watch(&refresher.clock, || refresher.is_refused());
+        tokio::pin!(watch);
         loop {
             changes.mark_unchanged();
             match refresher.next_step(epoch) {
@@ -37,19 +35,22 @@ pub(super) fn run(refresher: Arc<Refresher>, epoch: u64) -> impl Future<Output =
                     () = sleep(&refresher.clock, length) => {}
                     () = refresher.wake.notified() => {}
                     _ = changes.changed() => {}
+                    never = &mut watch => match never {},
                 },
-                Step::Attempt { credentials, timeout } => {
-                    let attempt = attempt(refresher, &credentials, timeout);
+                Step::Attempt(timeout) => {
+                    let attempt = attempt(refresher, &mut changes, timeout);
                     tokio::pin!(attempt);
                     loop {
                         tokio::select! {
-                            outcome = &mut attempt => {
-                                refresher.settle(epoch, &credentials, outcome);
+                            attempted = &mut attempt => {
+                                // What was asked with an old credential is dropped, and asked anew at once.
+                                if let Some((used, outcome)) = attempted {
+                                    refresher.settle(epoch, used.as_deref(), outcome);
+                                }
                                 break;
                             }
                             () = refresher.wake.notified() => if !refresher.beat(epoch) { return },
-                            // What was asked with the old credential is dropped, and asked anew at once.
-                            _ = changes.changed() => break,
+                            never = &mut watch => match never {},
                         }
                     }
                 }
@@ -62,21 +63,5 @@ async fn sleep(clock: &Clock, length: Option<Duration>) {
     match length {
         Some(length) => clock.sleep(length).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn attempt(
-    refresher: &Refresher,
-    credentials: &Credentials,
-    timeout: Duration,
-) -> Result<TokenResponse> {
-    let span = tracing::debug_span!(target: "evertoken", "renewal", server = refresher.endpoint.server());
-    tokio::select! {
-        outcome = refresher.endpoint.request(&refresher.clock, credentials).instrument(span) => outcome,
-        () = refresher.clock.wait(timeout) => Err(Error::new(
-            ErrorKind::AuthServerUnavailable,
-            format!("the authorization server did not answer within {:.1} s", timeout.as_secs_f64()),
-        )
-        .with_server(refresher.endpoint.server())),
     }
 }

@@ -20,6 +20,7 @@ pub(super) enum Report {
         remaining: Option<Duration>,
     },
     Invalidated,
+    Rotated,
     /// At each of the refresher's steps.
     Observed {
         age: Duration,
@@ -61,6 +62,7 @@ impl Report {
             Report::Invalidated => {
                 tracing::info!(target: "evertoken", server, "token refused by the API; renewing it");
             }
+            Report::Rotated => tracing::info!(target: "evertoken", server, "the credential has changed"),
             Report::Observed { age, remaining } => tracing::trace!(
                 target: "evertoken", server, age_s = age.as_secs_f64(), token_left_s = remaining.as_secs_f64(), "token held"
             ),
@@ -90,6 +92,7 @@ impl Report {
             Report::Invalidated => {
                 counter!("evertoken_recoveries_total", "server" => server).increment(1);
             }
+            Report::Rotated => {}
             Report::Observed { age, remaining } => {
                 gauge!("evertoken_token_age_seconds", "server" => server.clone()).set(age.as_secs_f64());
                 gauge!("evertoken_token_remaining_seconds", "server" => server).set(remaining.as_secs_f64());

@@ -13,7 +13,7 @@ use super::defaults::Defaults;
 use super::ending::Revocation;
 use super::family::Family;
 use crate::clock::Clock;
-use crate::credentials::{ApiKey, CredentialCell, checked_app_id};
+use crate::credentials::{ApiKey, AppCredentials, CredentialCell, CredentialSource};
 use crate::error::{Error, Result};
 use crate::grant::{
     ClientAuth, Discovery, Dpop, GrantRequest, HttpTransport, Introduced, Server, TokenEndpoint, Transport,
@@ -37,8 +37,7 @@ pub struct Builder<T> {
 
 /// All that was set.
 pub(crate) struct Config {
-    app_id: String,
-    app_secret: SecretString,
+    credentials: CredentialSource,
     pub(super) issuer: Option<String>,
     pub(super) token_url: Option<String>,
     pub(super) revoke_on_shutdown: bool,
@@ -68,9 +67,12 @@ pub(crate) struct Config {
 
 impl<T> Builder<T> {
     pub(crate) fn new(app_id: String, app_secret: SecretString) -> Self {
+        Self::new_with(AppCredentials::new(app_id, app_secret).into())
+    }
+
+    pub(crate) fn new_with(credentials: CredentialSource) -> Self {
         let config = Config {
-            app_id,
-            app_secret,
+            credentials,
             issuer: None,
             token_url: None,
             revoke_on_shutdown: false,
@@ -103,17 +105,11 @@ impl<T> Builder<T> {
     }
 
     pub(crate) fn new_from_read(key: Result<ApiKey>) -> Self {
-        let (mistake, (app_id, app_secret)) = match key {
-            Ok(key) => (None, key.into_parts()),
-            Err(error) => (Some(error), Default::default()),
-        };
-        let mut this = Self::new(app_id, app_secret);
-        this.config.mistake = mistake;
-        this
+        Self::new_with(key.map_or_else(CredentialSource::mistaken, Into::into))
     }
 
-    /// Reads the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, or an [`ApiKey`] in `EVERTOKEN_API_KEY`;
-    /// `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
+    /// Reads the environment: the credentials as [`CredentialSource::env`] does, from `EVERTOKEN_APP_ID` and
+    /// `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY` or `EVERTOKEN_CREDENTIALS_FILE`; `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
     /// `EVERTOKEN_BASE_URL`. What is missing or is not Unicode is told by `build`.
     pub fn from_env() -> Self {
         Self::from_env_of("EVERTOKEN", None)
@@ -129,43 +125,29 @@ impl<T> Builder<T> {
         key_prefix: Option<&str>,
         lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
     ) -> Self {
+        let mut this = Self::new_with(CredentialSource::from_lookup(prefix, key_prefix, &lookup));
         let mut mistake = None;
-        let mut get = |name: &str, needed: bool| {
+        let mut get = |name: &str| {
             let name = format!("{prefix}_{name}");
-            let problem = match lookup(&name).map(std::ffi::OsString::into_string) {
+            match lookup(&name).map(std::ffi::OsString::into_string) {
                 Some(Ok(value)) => return Some(value),
-                Some(Err(_)) => "is not Unicode",
-                None if needed => "is not set",
+                Some(Err(_)) => mistake.get_or_insert_with(|| {
+                    Error::configuration(format!("the environment variable {name} is not Unicode"))
+                }),
                 None => return None,
             };
-            mistake.get_or_insert_with(|| {
-                Error::configuration(format!("the environment variable {name} {problem}"))
-            });
             None
         };
-        let key = get("API_KEY", false);
-        let given = key.is_some();
-        let (app_id, app_secret) = (get("APP_ID", !given), get("APP_SECRET", !given));
-        let mut this = match key {
-            Some(_) if app_id.is_some() || app_secret.is_some() => {
-                Self::new_from_read(Err(Error::configuration(format!(
-                    "{prefix}_API_KEY is set, and {prefix}_APP_ID or _APP_SECRET too"
-                ))
-                .advice("unset the one or the others")))
-            }
-            Some(key) => Self::new_from_read(ApiKey::try_from(key).and_then(|key| key.of_prefix(key_prefix))),
-            None => Self::new(app_id.unwrap_or_default(), app_secret.unwrap_or_default().into()),
-        };
-        this.config.issuer = get("ISSUER", false);
-        this.config.token_url = get("TOKEN_URL", false);
-        this.config.base_url = get("BASE_URL", false);
-        if let Some(audience) = get("AUDIENCE", false) {
+        this.config.issuer = get("ISSUER");
+        this.config.token_url = get("TOKEN_URL");
+        this.config.base_url = get("BASE_URL");
+        if let Some(audience) = get("AUDIENCE") {
             this = this.audience(audience);
         }
-        if let Some(scope) = get("SCOPE", false) {
+        if let Some(scope) = get("SCOPE") {
             this = this.scope(scope);
         }
-        this.config.mistake = mistake.or(this.config.mistake);
+        this.config.mistake = mistake;
         this
     }
 
@@ -299,8 +281,7 @@ impl<T> Builder<T> {
         self.config.fill();
         let user_agent = self.parsed_user_agent()?;
         let Config {
-            app_id,
-            app_secret,
+            credentials,
             issuer,
             token_url,
             revoke_on_shutdown,
@@ -328,7 +309,8 @@ impl<T> Builder<T> {
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
-        let app_id = checked_app_id(app_id)?;
+        let needs_secret = client_auth.as_ref().is_none_or(ClientAuth::needs_secret);
+        let credentials = Arc::new(CredentialCell::open(credentials, needs_secret)?);
         policy.validate()?;
         let request = request.checked()?;
         let insecure = allow_insecure_http;
@@ -374,11 +356,10 @@ impl<T> Builder<T> {
             TokenEndpoint::new(server, request.clone(), client_auth, insecure, transport, discovery)
                 .bound(dpop.clone())
                 .with_certificate(network.has_identity());
-        endpoint.check_secret(&app_secret)?;
         let family = Arc::new(Family {
             origins,
             token_timeout,
-            credentials: Arc::new(CredentialCell::new(app_id, app_secret)),
+            credentials,
             endpoint,
             dpop,
             clock,
@@ -414,7 +395,7 @@ impl Builder<TokenSource> {
 impl<T> fmt::Debug for Builder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("app_id", &self.config.app_id)
+            .field("credentials", &self.config.credentials)
             .field("issuer", &self.config.issuer.as_deref().map(shown_text))
             .field("token_url", &self.config.token_url.as_deref().map(shown_text))
             .finish_non_exhaustive()
@@ -447,7 +428,7 @@ mod tests {
         let request = source.refresher().grant_request();
         assert_eq!(request.audience.as_deref(), Some("https://api.example"));
         assert_eq!(request.scopes, ["read", "write"]);
-        assert_eq!(source.family.credentials.get().app_id, "id");
+        assert_eq!(source.family.credentials.get().unwrap().app_id, "id");
         assert!(source.origins().check(&Url::parse("https://api.example/x").unwrap()).is_ok());
     }
 

@@ -89,12 +89,13 @@ impl Family {
         member
     }
 
-    pub(super) fn set_credentials(&self, app_id: String, app_secret: SecretString) {
-        let change = self.credentials.set(app_id, app_secret);
+    pub(super) fn set_credentials(&self, app_id: String, app_secret: SecretString) -> Result<()> {
+        self.credentials.set(app_id, app_secret)?;
         let members = self.members().list.clone();
         for member in members {
-            member.0.credential_changed(change);
+            member.0.credential_changed();
         }
+        Ok(())
     }
 
     pub(super) async fn shutdown(&self, caller: &Arc<Member>) -> Result<()> {

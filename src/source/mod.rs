@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
 use crate::clock::Clock;
-use crate::credentials::ApiKey;
+use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::grant::NonceOf;
 use crate::origin::TrustedOrigins;
@@ -64,6 +64,12 @@ impl TokenSource {
     /// Starts with an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
     pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> Builder<TokenSource> {
         Builder::new_from(key)
+    }
+
+    /// Starts with a source of credentials: given ones, the environment, a file, or code of your own, and in each of them
+    /// the next secret of a rotation.
+    pub fn builder_with(source: impl Into<CredentialSource>) -> Builder<TokenSource> {
+        Builder::new_with(source.into())
     }
 
     fn refresher(&self) -> &Arc<Refresher> {
@@ -294,11 +300,7 @@ impl TokenSource {
         app_id: impl Into<String>,
         app_secret: impl Into<SecretString>,
     ) -> Result<()> {
-        let app_id = crate::credentials::checked_app_id(app_id.into())?;
-        let app_secret = app_secret.into();
-        self.family.endpoint.check_secret(&app_secret)?;
-        self.family.set_credentials(app_id, app_secret);
-        Ok(())
+        self.family.set_credentials(app_id.into(), app_secret.into())
     }
 
     /// How it stands: state, expiry, next attempt, last failure.

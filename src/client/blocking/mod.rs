@@ -32,7 +32,7 @@ pub use self::events::Events;
 pub use self::request::RequestBuilder;
 pub use self::response::Response;
 use self::worker::Worker;
-use crate::credentials::ApiKey;
+use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::renewal::{AccessToken, Status};
 use crate::secret::SecretString;
@@ -101,6 +101,12 @@ impl Client {
     /// Begins a client for an API key, given as text or as [`ApiKey`]. A typo in it is told by `build`.
     pub fn builder_from<K: TryInto<ApiKey, Error: Into<Error>>>(key: K) -> ClientBuilder {
         Builder::new_from(key)
+    }
+
+    /// Begins a client for a source of credentials: given ones, the environment, a file, or code of your own, and in each
+    /// of them the next secret of a rotation.
+    pub fn builder_with(source: impl Into<CredentialSource>) -> ClientBuilder {
+        Builder::new_with(source.into())
     }
 
     /// Begins a `GET` of `path`; see [`crate::Client::request`].

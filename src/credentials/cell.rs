@@ -1,0 +1,299 @@
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::source::{CredentialSource, Kind, Provider};
+use super::{AppCredentials, Credentials, checked_app_id};
+use crate::caught::caught;
+use crate::clock::{Clock, Moment};
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::{ExposeSecret, SecretString, one_line};
+
+/// How often a file is looked at.
+const FILE_WATCH: Duration = Duration::from_secs(1);
+/// How often a provider is asked while the server refuses what it gave.
+const PROVIDER_WATCH: Duration = Duration::from_secs(15);
+/// A file that is the same after this pause is not being written.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Of the text of a provider's error, in characters.
+const LONGEST_TEXT: usize = 200;
+
+/// The credentials of a family of sources, where they come from, and the news of their change.
+pub(crate) struct CredentialCell {
+    source: Kind,
+    needs_secret: bool,
+    known: watch::Sender<Option<Known>>,
+    state: Mutex<State>,
+    /// When the source last gave an answer; whoever asks holds it.
+    asked: tokio::sync::Mutex<Option<Moment>>,
+}
+
+/// What is in use, and what is to be tried where that is refused.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) current: Arc<Credentials>,
+    pub(crate) next: Option<Arc<Credentials>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the source, the last time; what is known may have moved on since.
+    given: Option<AppCredentials>,
+    generations: u64,
+    /// What was last told to be wrong with the source.
+    problem: Option<String>,
+}
+
+/// Which answer of the source will do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Good {
+    /// One that is younger.
+    For(Duration),
+    /// One that was asked for no earlier.
+    Since(Moment),
+}
+
+/// What a change of credentials came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    /// What is in use stays, but there is more to try than there was.
+    Untried,
+    Secret,
+    AppId,
+}
+
+impl Change {
+    pub(crate) fn between(before: Option<&Known>, after: Option<&Known>) -> Self {
+        match (before, after) {
+            (_, None) => Change::None,
+            (None, Some(_)) => Change::Untried,
+            (Some(before), Some(after)) if before.current.app_id != after.current.app_id => Change::AppId,
+            (Some(before), Some(after)) if before.current.generation != after.current.generation => {
+                Change::Secret
+            }
+            (Some(before), Some(after)) => {
+                let of = |known: &Known| known.next.as_ref().map(|next| next.generation);
+                if after.next.is_some() && of(before) != of(after) { Change::Untried } else { Change::None }
+            }
+        }
+    }
+}
+
+impl CredentialCell {
+    /// With what the source has at once.
+    ///
+    /// # Errors
+    /// Where that is nothing usable.
+    pub(crate) fn open(source: CredentialSource, needs_secret: bool) -> Result<Self> {
+        let this = Self {
+            source: source.0,
+            needs_secret,
+            known: watch::Sender::new(None),
+            state: Mutex::default(),
+            asked: tokio::sync::Mutex::default(),
+        };
+        match &this.source {
+            Kind::Mistaken(error) => return Err(error.clone()),
+            Kind::Given { credentials, variable } => {
+                this.check(&credentials.app_id, &credentials.app_secret).map_err(|error| match variable {
+                    Some(variable) if credentials.app_secret.expose_secret().is_empty() => {
+                        Error::configuration(format!("the environment variable {variable} is not set"))
+                    }
+                    _ => error,
+                })?;
+                this.take(credentials.clone());
+            }
+            Kind::File(file) => this.accept(file.read()?)?,
+            Kind::Provider(_) => {}
+        }
+        Ok(this)
+    }
+
+    /// What is known: nothing until a provider has given something.
+    pub(crate) fn known(&self) -> Option<Known> {
+        self.known.borrow().clone()
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<Credentials>> {
+        self.known().map(|known| known.current)
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Known>> {
+        self.known.subscribe()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What app id and app secret must be like, so that a mistake is told before anything is asked.
+    fn check(&self, app_id: &str, app_secret: &SecretString) -> Result<()> {
+        checked_app_id(app_id)?;
+        if self.needs_secret && app_secret.expose_secret().is_empty() {
+            return Err(Error::configuration("the app secret is empty")
+                .advice("give one, or a `client_auth` that needs none, such as `PrivateKeyJwt`"));
+        }
+        Ok(())
+    }
+
+    /// By hand.
+    pub(crate) fn set(&self, app_id: String, app_secret: SecretString) -> Result<()> {
+        self.check(&app_id, &app_secret)?;
+        self.change(&mut self.state(), &AppCredentials::new(app_id, app_secret));
+        Ok(())
+    }
+
+    /// By the source.
+    fn accept(&self, given: AppCredentials) -> Result<()> {
+        self.check(&given.app_id, &given.app_secret)?;
+        self.take(given);
+        Ok(())
+    }
+
+    /// Only what is new counts: the source need not know that the next secret was promoted, or one set by hand.
+    fn take(&self, given: AppCredentials) {
+        let mut state = self.state();
+        if state.given.as_ref() != Some(&given) {
+            self.change(&mut state, &given);
+            state.given = Some(given);
+        }
+    }
+
+    fn change(&self, state: &mut State, to: &AppCredentials) {
+        let before = self.known();
+        let mut numbered = |secret: &SecretString| {
+            let same = |one: &Arc<Credentials>| {
+                one.app_id == to.app_id && one.app_secret.expose_secret() == secret.expose_secret()
+            };
+            let known = before.as_ref().map(|known| (Some(&known.current), known.next.as_ref()));
+            let known =
+                known.and_then(|(current, next)| current.into_iter().chain(next).find(|one| same(one)));
+            known.cloned().unwrap_or_else(|| {
+                state.generations += 1;
+                let generation = state.generations;
+                let (app_id, app_secret) = (to.app_id.clone(), secret.clone());
+                Arc::new(Credentials { app_id, app_secret, generation })
+            })
+        };
+        let current = numbered(&to.app_secret);
+        let next = to.next_secret.as_ref().filter(|_| self.needs_secret).map(numbered);
+        let next = next.filter(|next| next.generation != current.generation);
+        self.known.send_replace(Some(Known { current, next }));
+    }
+
+    /// The next secret has worked: from now on it is the one.
+    pub(crate) fn promote(&self, used: &Credentials) {
+        let _state = self.state();
+        if let Some(next) = self.known().and_then(|known| known.next)
+            && next.generation == used.generation
+        {
+            self.known.send_replace(Some(Known { current: next, next: None }));
+        }
+    }
+
+    /// Asks the source, unless a provider has given an answer that will do. What is new in it is known when this returns.
+    ///
+    /// # Errors
+    /// Where it gives nothing usable within `limit`; what was known stays.
+    pub(crate) async fn ask(&self, clock: &Clock, limit: Duration, good: Good) -> Result<()> {
+        let will_do = |asked: &Moment| match good {
+            Good::For(length) => clock.now().since(asked) < length,
+            Good::Since(moment) => moment.since(asked).is_zero(),
+        };
+        let asking = async {
+            let mut asked = self.asked.lock().await;
+            let now = clock.now();
+            let given = match &self.source {
+                Kind::Given { .. } | Kind::Mistaken(_) => return Ok(()),
+                Kind::File(file) => {
+                    let given = file.read()?;
+                    if self.state().given.as_ref() != Some(&given) {
+                        clock.wait(PAUSE).await;
+                        if file.read()? != given {
+                            return Err(unavailable("the credentials file is being written".to_owned()));
+                        }
+                    }
+                    given
+                }
+                Kind::Provider(_) if asked.as_ref().is_some_and(will_do) => return Ok(()),
+                Kind::Provider(provider) => self.provided(&**provider).await?,
+            };
+            self.accept(given)
+                .map_err(|error| unavailable(format!("no use of the credential source: {error}")))?;
+            *asked = Some(now);
+            Ok(())
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = asking => outcome,
+            () = clock.wait(limit) => Err(unavailable(format!(
+                "the credential provider gave no answer within {:.1} s", limit.as_secs_f64()
+            ))),
+        };
+        self.tell(outcome.as_ref().err());
+        outcome
+    }
+
+    async fn provided(&self, provider: &Provider) -> Result<AppCredentials> {
+        match caught(async { provider().await }).await {
+            Some(Ok(given)) => Ok(given),
+            Some(Err(error)) => {
+                let known = self.known();
+                let known =
+                    known.iter().flat_map(|known| Some(&known.current).into_iter().chain(&known.next));
+                let secrets: Vec<_> = known.map(|one| one.app_secret.expose_secret()).collect();
+                let said = one_line(&error.to_string(), &secrets, LONGEST_TEXT);
+                Err(unavailable(format!("the credential provider failed: {said}")))
+            }
+            None => Err(unavailable("the credential provider panicked".to_owned())),
+        }
+    }
+
+    /// Each problem once, however often it is met.
+    fn tell(&self, error: Option<&Error>) {
+        let source = &self.source;
+        let mut state = self.state();
+        match error.map(Error::to_string) {
+            Some(problem) if state.problem.as_ref() == Some(&problem) => {}
+            Some(problem) => {
+                tracing::warn!(
+                    target: "evertoken", %source, problem, "nothing from the credential source; what it gave before stays in use"
+                );
+                state.problem = Some(problem);
+            }
+            None => {
+                if state.problem.take().is_some() {
+                    tracing::info!(target: "evertoken", %source, "the credential source gives credentials again");
+                }
+            }
+        }
+    }
+
+    /// Looks for changes at the source for as long as it is polled; a provider's only while its credential is refused.
+    pub(crate) async fn watch(&self, clock: &Clock, is_refused: impl Fn() -> bool) -> Infallible {
+        loop {
+            let look = match &self.source {
+                Kind::Given { .. } | Kind::Mistaken(_) => std::future::pending().await,
+                Kind::File(file) => {
+                    clock.wait(FILE_WATCH).await;
+                    file.may_have_changed()
+                }
+                Kind::Provider(_) => {
+                    clock.wait(PROVIDER_WATCH).await;
+                    is_refused()
+                }
+            };
+            if look {
+                // What is wrong was told.
+                let _ = self.ask(clock, PROVIDER_WATCH, Good::For(PROVIDER_WATCH / 2)).await;
+            }
+        }
+    }
+}
+
+fn unavailable(message: String) -> Error {
+    Error::new(ErrorKind::CredentialsUnavailable, message)
+}

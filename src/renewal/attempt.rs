@@ -1,0 +1,101 @@
+//! One attempt: the credential as its source has it, the token request, and where that is refused one more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use super::refresher::Refresher;
+use crate::credentials::{Credentials, Good, Known};
+use crate::error::{Error, ErrorKind, Result};
+use crate::grant::{TokenResponse, is_authentication_refused};
+
+/// An answer of a credential source is good for so long, for all members of a family.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The credential that the outcome counts for or against, and the outcome.
+type Attempted = (Option<Arc<Credentials>>, Result<TokenResponse>);
+
+type Changes = watch::Receiver<Option<Known>>;
+
+/// `None` where the credential that was sent has been replaced meanwhile.
+pub(super) async fn attempt(
+    refresher: &Refresher,
+    changes: &mut Changes,
+    timeout: Duration,
+) -> Option<Attempted> {
+    tokio::select! {
+        biased;
+        attempted = requests(refresher, changes, timeout) => attempted,
+        () = refresher.clock.wait(timeout) => Some((refresher.credentials.get(), Err(Error::new(
+            ErrorKind::AuthServerUnavailable,
+            format!("the authorization server did not answer within {:.1} s", timeout.as_secs_f64()),
+        )
+        .with_server(refresher.endpoint.server())))),
+    }
+}
+
+/// At most two requests, one after the other.
+async fn requests(refresher: &Refresher, changes: &mut Changes, timeout: Duration) -> Option<Attempted> {
+    let asked = ask(refresher, changes, timeout, Good::For(FRESH)).await;
+    let Some(first) = refresher.credentials.known() else {
+        // Only a provider can have given nothing yet, and then the reason.
+        return Some((None, Err(asked.err()?.with_server(refresher.endpoint.server()))));
+    };
+    let sent = refresher.clock.now();
+    let outcome = request(refresher, changes, &first, &first.current).await?;
+    let Err(refusal) = outcome else { return Some((Some(first.current), outcome)) };
+    if !is_authentication_refused(&refusal) {
+        return Some((Some(first.current), Err(refusal)));
+    }
+
+    // What is wrong with the source was told.
+    let _ = ask(refresher, changes, timeout, Good::Since(sent)).await;
+    let second = refresher.credentials.known()?;
+    let replaced = second.current.generation != first.current.generation;
+    let untried = if replaced { Some(&second.current) } else { second.next.as_ref() };
+    let Some(untried) = untried else { return Some((Some(second.current), Err(refusal))) };
+    tracing::debug!(target: "evertoken", replaced, "credential refused; trying what comes next");
+    match request(refresher, changes, &second, untried).await? {
+        Ok(response) => {
+            refresher.credentials.promote(untried);
+            Some((Some(untried.clone()), Ok(response)))
+        }
+        Err(error) if !replaced && is_authentication_refused(&error) => {
+            let both = refusal.advice("the next secret was refused, too: check both, and the app id");
+            Some((Some(second.current), Err(both)))
+        }
+        // The next secret is only a try: whatever comes of it counts against the current one.
+        Err(error) => Some((Some(second.current), Err(error))),
+    }
+}
+
+/// Asks the credential source for no more than half of the time. One that was set meanwhile is as good.
+async fn ask(refresher: &Refresher, changes: &mut Changes, timeout: Duration, good: Good) -> Result<()> {
+    changes.mark_unchanged();
+    let outcome = tokio::select! {
+        biased;
+        outcome = refresher.credentials.ask(&refresher.clock, timeout / 2, good) => outcome,
+        _ = changes.changed() => Ok(()),
+    };
+    refresher.note_credential();
+    outcome
+}
+
+/// `None` where another credential than that of `known` is the current one by now.
+async fn request(
+    refresher: &Refresher,
+    changes: &mut Changes,
+    known: &Known,
+    credentials: &Credentials,
+) -> Option<Result<TokenResponse>> {
+    let replaced = changes
+        .wait_for(|now| now.as_ref().is_none_or(|now| now.current.generation != known.current.generation));
+    let span = tracing::debug_span!(target: "evertoken", "renewal", server = refresher.endpoint.server());
+    tokio::select! {
+        biased;
+        outcome = refresher.endpoint.request(&refresher.clock, credentials).instrument(span) => Some(outcome),
+        _ = replaced => None,
+    }
+}
