@@ -110,7 +110,7 @@ impl AuthServerBuilder {
             path: self.path,
             audience: self.audience,
             keys: KeyRing::new(self.signing)?,
-            clients: Mutex::new(self.clients),
+            clients: Mutex::new(self.clients.into_iter().map(|(id, secret)| (id, vec![secret])).collect()),
             issued: Issued::default(),
             settings: Mutex::new(Settings {
                 lifetime: self.lifetime,

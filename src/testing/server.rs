@@ -101,10 +101,16 @@ impl AuthServer {
 
     /// Adds a client.
     pub fn register(&self, id: &str, secret: &str) {
-        lock(&self.state().clients).insert(id.to_owned(), secret.to_owned());
+        lock(&self.state().clients).insert(id.to_owned(), vec![secret.to_owned()]);
     }
 
-    /// Gives a client another secret. The old one is refused from now on; tokens live on.
+    /// Gives a client one more secret, beside those that it has: a rotation with overlap begins. [`AuthServer::rotate`]
+    /// ends it.
+    pub fn add_secret(&self, id: &str, secret: &str) {
+        lock(&self.state().clients).entry(id.to_owned()).or_default().push(secret.to_owned());
+    }
+
+    /// Gives a client another secret. All others are refused from now on; tokens live on.
     pub fn rotate(&self, id: &str, new_secret: &str) {
         self.register(id, new_secret);
     }

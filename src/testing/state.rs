@@ -20,7 +20,8 @@ pub(super) struct State {
     pub(super) path: String,
     pub(super) audience: String,
     pub(super) keys: KeyRing,
-    pub(super) clients: Mutex<HashMap<String, String>>,
+    /// With the secrets that are good for them.
+    pub(super) clients: Mutex<HashMap<String, Vec<String>>>,
     pub(super) issued: Issued,
     pub(super) settings: Mutex<Settings>,
     pub(super) quota: Quota,

@@ -185,7 +185,7 @@ pub(super) fn authenticated(
     });
     let known = lock(&state.clients).get(&client.id).cloned();
     let matches = |secret: &String| verify_slices_are_equal(secret.as_bytes(), client.secret.as_bytes());
-    if known.as_ref().is_none_or(|secret| matches(secret).is_err()) {
+    if !known.is_some_and(|secrets| secrets.iter().any(|secret| matches(secret).is_ok())) {
         return Err(Refusal::client("unknown client, or wrong secret"));
     }
     Ok(client.id)

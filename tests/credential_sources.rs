@@ -1,0 +1,467 @@
+//! What each source of credentials does when it fails, changes or gives something wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod folder;
+mod house;
+
+use std::future::pending;
+use std::io::{Error as IoError, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use evertoken::testing::{AuthServer, Fault, ManualClock};
+use evertoken::{ApiKey, AppCredentials, Builder, CredentialSource, ErrorKind, Event, State, TokenSource};
+use folder::{Folder, set_mode};
+use house::until;
+
+const ID: &str = AuthServer::APP_ID;
+const GOOD: &str = AuthServer::APP_SECRET;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn given(secret: &str) -> AppCredentials {
+    AppCredentials::new(ID, secret)
+}
+
+fn builder(source: impl Into<CredentialSource>, server: &AuthServer) -> Builder<TokenSource> {
+    TokenSource::builder_with(source).token_url(server.token_url())
+}
+
+fn lines(secret: &str) -> String {
+    format!("APP_ID={ID}\nAPP_SECRET={secret}\n")
+}
+
+/// A provider that does what it is told, and counts.
+#[derive(Clone, Default)]
+struct Vault(Arc<(Mutex<Does>, AtomicUsize)>);
+
+#[derive(Clone, Default)]
+enum Does {
+    #[default]
+    Fail,
+    Hang,
+    Panic,
+    Give(AppCredentials),
+    /// Another secret each time.
+    GiveAnother,
+}
+
+impl Vault {
+    fn now(&self, does: Does) {
+        *self.0.0.lock().unwrap() = does;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    fn source(&self) -> CredentialSource {
+        let this = self.clone();
+        CredentialSource::provider(move || {
+            let nth = this.0.1.fetch_add(1, Ordering::SeqCst);
+            let does = this.0.0.lock().unwrap().clone();
+            async move {
+                match does {
+                    Does::Fail => Err(IoError::other(format!("sealed\nsince {GOOD} o'clock"))),
+                    Does::Hang => pending().await,
+                    Does::Panic => panic!("the provider's own"),
+                    Does::Give(credentials) => Ok(credentials),
+                    Does::GiveAnother => Ok(given(&format!("secret no. {nth}"))),
+                }
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_next_secret_is_tried_in_the_same_attempt_and_promoted_for_all() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(given("old").next_secret(GOOD), &server).clock(clock.clone()).build().unwrap();
+    let mut events = source.events();
+    source.token().await.unwrap();
+    assert_eq!(server.token_requests(), 2);
+    assert!(matches!(events.next().await, Some(Event::CredentialsRotated)));
+    assert!(matches!(events.next().await, Some(Event::Renewed { .. })));
+    assert!(events.try_next().is_none(), "nothing has failed");
+
+    let relative = source.with("https://other.example", ["read"]).unwrap();
+    relative.token().await.unwrap();
+    assert_eq!(server.token_requests(), 3, "it knows which is the right one");
+    clock.advance(HOUR);
+    source.token().await.unwrap();
+    assert_eq!(server.max_in_flight(), 1);
+}
+
+#[tokio::test]
+async fn where_both_are_refused_the_server_is_left_alone() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(given("old").next_secret("older"), &server).clock(clock.clone()).build().unwrap();
+    let error = source.token().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
+    assert!(error.to_string().contains("the next secret was refused, too"), "{error}");
+    assert!(error.retry_after().unwrap() >= Duration::from_secs(60), "{error}");
+    assert_eq!((server.token_requests(), source.status().state), (2, State::Rejected));
+    clock.advance(Duration::from_secs(59));
+    assert!(source.token().await.is_err());
+    assert_eq!(server.token_requests(), 2);
+
+    // And one that is set by hand is tried at once.
+    source.set_credentials(ID, GOOD).unwrap();
+    source.token().await.unwrap();
+    assert_eq!(server.token_requests(), 3);
+}
+
+#[tokio::test]
+async fn only_a_refusal_brings_up_the_next_secret_and_only_a_token_promotes_it() {
+    let server = AuthServer::start().await.unwrap();
+    let oauth =
+        |status, error: &str| Fault::Oauth { status, error: error.into(), description: String::new() };
+    for fault in
+        [oauth(503, "invalid_client"), oauth(400, "invalid_scope"), Fault::RetryAfterSeconds(429, 60)]
+    {
+        server.heal();
+        server.reset_counters();
+        server.fail_always(fault.clone());
+        let patience = Duration::from_millis(100);
+        let clock = Arc::new(ManualClock::default());
+        let source = builder(given(GOOD).next_secret("next"), &server).clock(clock).token_timeout(patience);
+        let source = source.build().unwrap();
+        source.prefetch();
+        until("it failed", || source.status().consecutive_failures == 1).await;
+        assert_eq!(server.token_requests(), 1, "{fault:?}");
+    }
+    // The next secret meets a server that is down: that is an outage, and proves nothing.
+    server.heal();
+    server.reset_counters();
+    server.fail_next(oauth(401, "invalid_client"));
+    server.fail_next(oauth(503, "server_error"));
+    let source = builder(given(GOOD).next_secret("next"), &server).build().unwrap();
+    let mut events = source.events();
+    source.token().await.unwrap();
+    let Some(Event::RenewalFailed { error, .. }) = events.next().await else { panic!("it failed first") };
+    assert_eq!(error.kind(), ErrorKind::AuthServerUnavailable);
+    assert!(matches!(events.next().await, Some(Event::Renewed { .. })), "and nothing was promoted");
+    assert_eq!(server.token_requests(), 3);
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_once_for_a_thousand_callers_and_before_each_renewal() {
+    let server = AuthServer::start().await.unwrap();
+    let vault = Vault::default();
+    vault.now(Does::Give(given(GOOD)));
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
+    assert_eq!(vault.asked(), 0, "nothing is asked before the first read");
+    let callers: Vec<_> = (0..1_000)
+        .map(|_| {
+            let source = source.clone();
+            tokio::spawn(async move { source.token().await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!((vault.asked(), server.token_requests()), (1, 1));
+    source.with("https://other.example", ["read"]).unwrap().token().await.unwrap();
+    assert_eq!((vault.asked(), server.token_requests()), (1, 2), "one answer serves the family");
+    clock.advance(HOUR);
+    source.token().await.unwrap();
+    until("it was asked again", || vault.asked() == 2).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_has_given_nothing_yet_is_an_error_that_mends_itself() {
+    for (does, said) in [
+        (Does::Fail, "the credential provider failed: sealed"),
+        (Does::Panic, "panicked"),
+        (Does::Give(given("")), "the app secret is empty"),
+        (Does::Give(AppCredentials::new("", GOOD)), "the app id is empty"),
+    ] {
+        let server = AuthServer::start().await.unwrap();
+        let vault = Vault::default();
+        vault.now(does);
+        let source = builder(vault.source(), &server).build().unwrap();
+        let mut events = source.events();
+        let waiting = tokio::spawn({
+            let source = source.clone();
+            async move { source.token().await }
+        });
+        let Some(Event::RenewalFailed { error, .. }) = events.next().await else { panic!("it failed") };
+        assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable);
+        assert!(error.is_retryable() && error.to_string().contains(said), "{error}");
+        assert!(!error.to_string().contains('\n'), "{error}");
+        assert_eq!(server.token_requests(), 0);
+        vault.now(Does::Give(given(GOOD)));
+        waiting.await.unwrap().unwrap();
+        assert_eq!(server.token_requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_hangs_gets_half_of_an_attempt() {
+    let server = AuthServer::start().await.unwrap();
+    let vault = Vault::default();
+    vault.now(Does::Hang);
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
+    source.prefetch();
+    until("it was asked", || vault.asked() == 1).await;
+    clock.advance(Duration::from_secs(5));
+    until("it was given up", || source.status().consecutive_failures == 1).await;
+    let error = source.status().last_error.unwrap();
+    assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable);
+    assert!(error.to_string().contains("within 5.0 s"), "{error}");
+    // A credential that is set by hand need not wait for it.
+    source.set_credentials(ID, GOOD).unwrap();
+    until("there is a token", || source.current_token().is_some()).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_later_costs_nothing() {
+    for does in [Does::Fail, Does::Panic, Does::Hang, Does::Give(given(""))] {
+        let server = AuthServer::start().await.unwrap();
+        let vault = Vault::default();
+        vault.now(Does::Give(given(GOOD)));
+        let clock = Arc::new(ManualClock::default());
+        let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
+        let mut events = source.events();
+        source.token().await.unwrap();
+        let hangs = matches!(does, Does::Hang);
+        vault.now(does);
+        clock.advance(HOUR * 9 / 10);
+        until("it was asked again", || vault.asked() == 2).await;
+        if hangs {
+            clock.advance(Duration::from_secs(5));
+        }
+        server.wait_for_token_requests(2).await;
+        for _ in 0..2 {
+            assert!(matches!(events.next().await, Some(Event::Renewed { .. })));
+        }
+        assert_eq!(source.status().state, State::Fresh);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_provider_asked_afresh_in_the_same_attempt() {
+    let server = AuthServer::start().await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let source = CredentialSource::provider({
+        let asked = asked.clone();
+        move || {
+            let secret = if asked.fetch_add(1, Ordering::SeqCst) == 0 { "old" } else { GOOD };
+            async move { Ok::<_, IoError>(given(secret)) }
+        }
+    });
+    let source = builder(source, &server).build().unwrap();
+    let mut events = source.events();
+    source.token().await.unwrap();
+    assert_eq!((asked.load(Ordering::SeqCst), server.token_requests()), (2, 2));
+    assert!(matches!(events.next().await, Some(Event::CredentialsRotated)));
+    assert!(matches!(events.next().await, Some(Event::Renewed { .. })));
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_now_and_then_while_what_it_gave_is_refused() {
+    let server = AuthServer::start().await.unwrap();
+    let vault = Vault::default();
+    vault.now(Does::Give(given("old")));
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
+    assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
+    assert_eq!((vault.asked(), server.token_requests()), (2, 1), "the same once more is not tried once more");
+    clock.advance(Duration::from_secs(15));
+    until("it was asked", || vault.asked() == 3).await;
+    assert_eq!(server.token_requests(), 1);
+    vault.now(Does::Give(given(GOOD)));
+    clock.advance(Duration::from_secs(15));
+    until("there is a token", || source.current_token().is_some()).await;
+    assert_eq!(server.token_requests(), 2);
+    // And no more once all is well.
+    let asked = vault.asked();
+    clock.advance(Duration::from_secs(60));
+    source.with("https://other.example", ["x"]).unwrap().token().await.unwrap();
+    assert_eq!(vault.asked(), asked + 1, "for the new token only");
+}
+
+#[tokio::test]
+async fn a_provider_with_another_secret_each_time_makes_no_storm() {
+    let server = AuthServer::start().await.unwrap();
+    let vault = Vault::default();
+    vault.now(Does::GiveAnother);
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
+    assert!(source.token().await.is_err());
+    assert_eq!(server.token_requests(), 2);
+    // A minute in steps, in each of which everything that can happen does.
+    for _ in 0..120 {
+        clock.advance(Duration::from_millis(500));
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let requests = server.token_requests();
+    assert!(requests <= 2 + 2 * 7, "{requests} requests in a minute");
+    assert_eq!(server.max_in_flight(), 1);
+}
+
+#[tokio::test]
+async fn a_change_of_the_file_is_seen_however_it_is_made() {
+    let folder = Folder::new("changes");
+    let put = |name: &str, secret: &str| folder.put(name, &lines(secret));
+    let in_place = |path: &std::path::Path, secret: &str| std::fs::write(path, lines(secret)).unwrap();
+    let cases: [(&str, &dyn Fn() -> std::path::PathBuf, &dyn Fn()); 3] = [
+        ("renamed", &|| put("a", "wrong"), &|| drop(put("a", GOOD))),
+        ("in place", &|| put("b", "wrong!"), &|| in_place(&folder.path("b"), GOOD)),
+        ("after it was away", &|| put("c", "wrong"), &|| {
+            std::fs::remove_file(folder.path("c")).unwrap();
+            put("c", GOOD);
+        }),
+    ];
+    for (how, path, change) in cases {
+        let server = AuthServer::start().await.unwrap();
+        let source = builder(CredentialSource::file(path()), &server).build().unwrap();
+        assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
+        assert_eq!(server.token_requests(), 1);
+        change();
+        until(how, || source.current_token().is_some()).await;
+        assert_eq!(server.token_requests(), 2, "{how}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_change_is_seen_as_kubernetes_makes_it() {
+    use std::os::unix::fs::symlink;
+
+    let folder = Folder::new("kubernetes");
+    for (version, secret) in [("..1", "wrong"), ("..2", GOOD)] {
+        std::fs::create_dir(folder.path(version)).unwrap();
+        let path = folder.put(&format!("{version}/secret"), &lines(secret));
+        set_mode(&path, 0o644);
+    }
+    symlink("..1", folder.path("..data")).unwrap();
+    symlink("..data/secret", folder.path("secret")).unwrap();
+    let server = AuthServer::start().await.unwrap();
+    let error = builder(CredentialSource::file(folder.path("secret")), &server).build().unwrap_err();
+    assert!(error.to_string().contains("mode 0644"), "{error}");
+    let file = CredentialSource::file_readable_by_others(folder.path("secret"));
+    let source = builder(file, &server).build().unwrap();
+    assert!(source.token().await.is_err());
+    symlink("..2", folder.path("..data_tmp")).unwrap();
+    std::fs::rename(folder.path("..data_tmp"), folder.path("..data")).unwrap();
+    until("there is a token", || source.current_token().is_some()).await;
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn has(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_spoilt_changes_nothing_and_is_told_of_once() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer({
+        let log = log.clone();
+        move || log.clone()
+    });
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let folder = Folder::new("spoilt");
+    let server = AuthServer::start().await.unwrap();
+    let path = folder.put("secret", &lines(GOOD));
+    let source = builder(CredentialSource::file(&path), &server).build().unwrap();
+    source.token().await.unwrap();
+    let mut events = source.events();
+    folder.put("secret", &format!("{{\"app_secret\": \"{GOOD}"));
+    until("it is told", || log.has("no valid JSON")).await;
+    #[cfg(unix)]
+    {
+        folder.put("secret", &lines("other"));
+        set_mode(&path, 0o644);
+        until("it is told", || log.has("mode 0644") && log.has("chmod 600")).await;
+    }
+    std::fs::remove_file(&path).unwrap();
+    until("it is told", || log.has("cannot be read")).await;
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(told.matches("no valid JSON").count(), 1, "{told}");
+    // What it gave before serves on, for new tokens, too.
+    source.with("https://other.example", ["x"]).unwrap().token().await.unwrap();
+    assert!(events.try_next().is_none());
+    folder.put("secret", &lines(GOOD));
+    until("all is well", || log.has("gives credentials again")).await;
+    assert_eq!(server.token_requests(), 2, "and nothing is asked for that");
+}
+
+#[tokio::test]
+async fn another_app_id_in_the_file_drops_the_token() {
+    let folder = Folder::new("another");
+    let server = AuthServer::builder().client("another", "app").start().await.unwrap();
+    let path = folder.put("secret", &lines(GOOD));
+    let source = builder(CredentialSource::file(&path), &server).build().unwrap();
+    let first = source.token().await.unwrap();
+    let relative = source.with("https://other.example", ["x"]).unwrap();
+    let second = relative.token().await.unwrap();
+    folder.put("secret", "APP_ID=another\nAPP_SECRET=app\n");
+    for (source, old) in [(&source, &first), (&relative, &second)] {
+        until("it has another token", || source.current_token().is_some_and(|token| token != *old)).await;
+    }
+    let ids: Vec<_> = server.log().into_iter().filter_map(|entry| entry.client_id).collect();
+    assert_eq!(ids, [ID, ID, "another", "another"]);
+}
+
+#[tokio::test]
+async fn what_is_set_by_hand_holds_until_the_source_has_something_else() {
+    let folder = Folder::new("hand");
+    let server = AuthServer::start().await.unwrap();
+    folder.put("secret", &lines("wrong"));
+    let source = builder(CredentialSource::file(folder.path("secret")), &server).build().unwrap();
+    assert!(source.token().await.is_err());
+    source.set_credentials(ID, GOOD).unwrap();
+    source.token().await.unwrap();
+    let mut events = source.events();
+    // Written anew, but nothing new; and then something.
+    folder.put("secret", &format!("# once more\n{}", lines("wrong")));
+    server.add_secret(ID, "newest");
+    folder.put("secret", &lines("newest"));
+    assert!(matches!(events.next().await, Some(Event::CredentialsRotated)));
+    assert!(events.try_next().is_none());
+}
+
+#[tokio::test]
+async fn what_build_can_know_it_tells() {
+    let server = AuthServer::start().await.unwrap();
+    let folder = Folder::new("build");
+    let path = folder.put("secret", "APP_ID=app\n");
+    for (source, said) in [
+        (CredentialSource::file(folder.path("nowhere")), "nowhere"),
+        (CredentialSource::file(&path), "the app secret is empty"),
+        (AppCredentials::new("", GOOD).into(), "the app id is empty"),
+        (given("").into(), "the app secret is empty"),
+        (
+            CredentialSource::env_prefix("EVERTOKEN_TEST_NOT_THERE"),
+            "EVERTOKEN_TEST_NOT_THERE_APP_ID is not set",
+        ),
+    ] {
+        let error = builder(source, &server).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let key = ApiKey::issue("acme", ID, GOOD).unwrap();
+    builder(key, &server).build().unwrap().token().await.unwrap();
+}
