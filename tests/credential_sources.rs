@@ -66,7 +66,7 @@ impl Vault {
                     Does::Hang => pending().await,
                     Does::Panic => panic!("the provider's own"),
                     Does::Give(credentials) => Ok(credentials),
-                    Does::GiveAnother => Ok(given(&format!("secret no. {nth}"))),
+                    Does::GiveAnother => Ok(given(&format!("secret-{nth}"))),
                 }
             }
         })
@@ -213,7 +213,9 @@ async fn a_provider_that_hangs_gets_half_of_an_attempt() {
     let error = source.status().last_error.unwrap();
     assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable);
     assert!(error.to_string().contains("within 5.0 s"), "{error}");
-    // A credential that is set by hand need not wait for it.
+    // A credential that is set by hand meanwhile need not wait for it.
+    clock.advance(Duration::from_secs(1));
+    until("it was asked again", || vault.asked() == 2).await;
     source.set_credentials(ID, GOOD).unwrap();
     until("there is a token", || source.current_token().is_some()).await;
 }
@@ -313,7 +315,7 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     let in_place = |path: &std::path::Path, secret: &str| std::fs::write(path, lines(secret)).unwrap();
     let cases: [(&str, &dyn Fn() -> std::path::PathBuf, &dyn Fn()); 3] = [
         ("renamed", &|| put("a", "wrong"), &|| drop(put("a", GOOD))),
-        ("in place", &|| put("b", "wrong!"), &|| in_place(&folder.path("b"), GOOD)),
+        ("in place", &|| put("b", "wrong-"), &|| in_place(&folder.path("b"), GOOD)),
         ("after it was away", &|| put("c", "wrong"), &|| {
             std::fs::remove_file(folder.path("c")).unwrap();
             put("c", GOOD);
@@ -354,13 +356,16 @@ async fn a_change_is_seen_as_kubernetes_makes_it() {
     until("there is a token", || source.current_token().is_some()).await;
 }
 
-/// What is logged on this thread.
+/// What is logged in this process, by other tests as well.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn has(&self, text: &str) -> bool {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).contains(text)
+    /// In how many lines on this file there is this text.
+    fn times(&self, path: &std::path::Path, text: &str) -> usize {
+        let (log, path) = (self.0.lock().unwrap(), path.to_str().unwrap());
+        let log = String::from_utf8_lossy(&log);
+        log.lines().filter(|line| line.contains(path) && line.contains(text)).count()
     }
 }
 
@@ -377,35 +382,32 @@ impl Write for Log {
 #[tokio::test]
 async fn a_file_that_is_spoilt_changes_nothing_and_is_told_of_once() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer({
-        let log = log.clone();
-        move || log.clone()
-    });
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let writer = log.clone();
+    tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
     let folder = Folder::new("spoilt");
     let server = AuthServer::start().await.unwrap();
     let path = folder.put("secret", &lines(GOOD));
     let source = builder(CredentialSource::file(&path), &server).build().unwrap();
     source.token().await.unwrap();
     let mut events = source.events();
+    let has = |text: &str| log.times(&path, text) == 1;
     folder.put("secret", &format!("{{\"app_secret\": \"{GOOD}"));
-    until("it is told", || log.has("no valid JSON")).await;
+    until("the torn one is told", || has("no valid JSON")).await;
     #[cfg(unix)]
     {
         folder.put("secret", &lines("other"));
         set_mode(&path, 0o644);
-        until("it is told", || log.has("mode 0644") && log.has("chmod 600")).await;
+        until("the open one is told", || has("mode 0644") && has("chmod 600")).await;
     }
     std::fs::remove_file(&path).unwrap();
-    until("it is told", || log.has("cannot be read")).await;
-    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(told.matches("no valid JSON").count(), 1, "{told}");
+    until("the missing one is told", || has("cannot be read")).await;
     // What it gave before serves on, for new tokens, too.
     source.with("https://other.example", ["x"]).unwrap().token().await.unwrap();
     assert!(events.try_next().is_none());
     folder.put("secret", &lines(GOOD));
-    until("all is well", || log.has("gives credentials again")).await;
+    until("all is well", || has("gives credentials again")).await;
     assert_eq!(server.token_requests(), 2, "and nothing is asked for that");
+    assert!(has("no valid JSON") && has("cannot be read"), "each once");
 }
 
 #[tokio::test]
@@ -429,18 +431,28 @@ async fn another_app_id_in_the_file_drops_the_token() {
 async fn what_is_set_by_hand_holds_until_the_source_has_something_else() {
     let folder = Folder::new("hand");
     let server = AuthServer::start().await.unwrap();
-    folder.put("secret", &lines("wrong"));
-    let source = builder(CredentialSource::file(folder.path("secret")), &server).build().unwrap();
+    let path = folder.put("secret", &lines("wrong"));
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(CredentialSource::file(path), &server).clock(clock.clone()).build().unwrap();
     assert!(source.token().await.is_err());
     source.set_credentials(ID, GOOD).unwrap();
     source.token().await.unwrap();
     let mut events = source.events();
-    // Written anew, but nothing new; and then something.
+    let watched = async || {
+        clock.advance(Duration::from_secs(1));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
     folder.put("secret", &format!("# once more\n{}", lines("wrong")));
+    watched().await;
+    watched().await;
+    assert!(events.try_next().is_none(), "nothing new");
     server.add_secret(ID, "newest");
     folder.put("secret", &lines("newest"));
-    assert!(matches!(events.next().await, Some(Event::CredentialsRotated)));
-    assert!(events.try_next().is_none());
+    watched().await;
+    watched().await;
+    assert!(matches!(events.try_next(), Some(Event::CredentialsRotated)));
 }
 
 #[tokio::test]

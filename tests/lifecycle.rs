@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
 use evertoken::testing::{AuthServer, Fault, ManualClock};
-use evertoken::{Client, ErrorKind, Event, RenewalPolicy, State, TokenSource};
+use evertoken::{
+    AppCredentials, Client, CredentialSource, ErrorKind, Event, RenewalPolicy, State, TokenSource,
+};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -186,6 +188,46 @@ async fn the_end_of_the_last_handle_ends_the_task_whatever_it_does() {
         until_no_task_is_left().await;
         elsewhere.wait_until_nobody_waits().await;
     }
+}
+
+#[tokio::test]
+async fn whatever_a_credential_source_does_ends_with_the_last_handle() {
+    let elsewhere = Elsewhere::new();
+    let held = Arc::new(());
+    let hangs = CredentialSource::provider({
+        let held = held.clone();
+        move || {
+            let held = held.clone();
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Err::<AppCredentials, _>("it never comes")
+            }
+        }
+    });
+    let source = TokenSource::builder_with(hangs).token_url(elsewhere.server.token_url()).build().unwrap();
+    source.prefetch();
+    until(|| Arc::strong_count(&held) == 3).await;
+    drop(source);
+    until_no_task_is_left().await;
+    assert_eq!(Arc::strong_count(&held), 1, "closure and future are gone");
+
+    let path = std::env::temp_dir().join(format!("evertoken-lifecycle-{}", std::process::id()));
+    std::fs::write(&path, "").unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    std::fs::write(&path, format!("APP_ID={}\nAPP_SECRET={}", AuthServer::APP_ID, AuthServer::APP_SECRET))
+        .unwrap();
+    let watched = CredentialSource::file(&path);
+    let source = TokenSource::builder_with(watched).token_url(elsewhere.server.token_url()).build().unwrap();
+    source.token().await.unwrap();
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), 1, "the file is watched by the one task");
+    drop(source);
+    until_no_task_is_left().await;
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[tokio::test]

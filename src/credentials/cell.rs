@@ -51,7 +51,7 @@ struct State {
 pub(crate) enum Good {
     /// One that is younger.
     For(Duration),
-    /// One that was asked for no earlier.
+    /// One that was asked for later.
     Since(Moment),
 }
 
@@ -201,7 +201,7 @@ impl CredentialCell {
     pub(crate) async fn ask(&self, clock: &Clock, limit: Duration, good: Good) -> Result<()> {
         let will_do = |asked: &Moment| match good {
             Good::For(length) => clock.now().since(asked) < length,
-            Good::Since(moment) => moment.since(asked).is_zero(),
+            Good::Since(moment) => !asked.since(&moment).is_zero(),
         };
         let asking = async {
             let mut asked = self.asked.lock().await;
@@ -296,4 +296,95 @@ impl CredentialCell {
 
 fn unavailable(message: String) -> Error {
     Error::new(ErrorKind::CredentialsUnavailable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(id: &str, secret: &str, next: &str) -> AppCredentials {
+        AppCredentials::new(id, secret).next_secret(next)
+    }
+
+    fn cell() -> CredentialCell {
+        CredentialCell::open(given("id", "one", "").into(), true).unwrap()
+    }
+
+    /// Secret and generation of what is in use and of what is next.
+    fn shown(cell: &CredentialCell) -> String {
+        let Known { current, next } = cell.known().unwrap();
+        let one = |of: &Credentials| format!("{} {}", of.app_secret.expose_secret(), of.generation);
+        format!("{}, {}", one(&current), next.map_or("none".to_owned(), |next| one(&next)))
+    }
+
+    #[test]
+    fn every_pair_has_a_number_of_its_own_and_keeps_it() {
+        let cell = cell();
+        assert_eq!(shown(&cell), "one 1, none");
+        for (given, expected) in [
+            (given("id", "one", "two"), "one 1, two 2"),
+            (given("id", "one", "two"), "one 1, two 2"),
+            (given("id", "one", "three"), "one 1, three 3"),
+            (given("id", "three", "one"), "three 3, one 1"),
+            (given("id", "one", "one"), "one 1, none"),
+            (given("other", "one", ""), "one 4, none"),
+        ] {
+            cell.accept(given).unwrap();
+            assert_eq!(shown(&cell), expected);
+        }
+        assert_eq!(format!("{:?}", cell.get().unwrap()), "Credentials { app_id: \"other\", .. }");
+    }
+
+    #[test]
+    fn what_was_promoted_or_set_by_hand_stays_until_the_source_has_something_new() {
+        let cell = cell();
+        cell.accept(given("id", "one", "two")).unwrap();
+        let old = cell.known().unwrap();
+        cell.promote(&old.current);
+        assert_eq!(shown(&cell), "one 1, two 2", "only the next one is promoted");
+        cell.promote(&old.next.unwrap());
+        assert_eq!(shown(&cell), "two 2, none");
+        cell.accept(given("id", "one", "two")).unwrap();
+        assert_eq!(shown(&cell), "two 2, none");
+        cell.accept(given("id", "two", "")).unwrap();
+        assert_eq!(shown(&cell), "two 2, none");
+        cell.set("id".into(), "hand".into()).unwrap();
+        cell.accept(given("id", "two", "")).unwrap();
+        assert_eq!(shown(&cell), "hand 3, none");
+        cell.accept(given("id", "two", "four")).unwrap();
+        assert_eq!(shown(&cell), "two 4, four 5");
+    }
+
+    #[test]
+    fn changes_are_told_apart() {
+        let known = |given: AppCredentials, before: &CredentialCell| {
+            before.accept(given).unwrap();
+            before.known()
+        };
+        let cell = cell();
+        let one = cell.known();
+        let next = known(given("id", "one", "two"), &cell);
+        let other_next = known(given("id", "one", "three"), &cell);
+        let secret = known(given("id", "three", ""), &cell);
+        let app = known(given("other", "three", ""), &cell);
+        for (before, after, change) in [
+            (&None, &one, Change::Untried),
+            (&one, &one, Change::None),
+            (&one, &next, Change::Untried),
+            (&next, &other_next, Change::Untried),
+            (&next, &one, Change::None),
+            (&other_next, &secret, Change::Secret),
+            (&secret, &app, Change::AppId),
+        ] {
+            assert_eq!(Change::between(before.as_ref(), after.as_ref()), change);
+        }
+    }
+
+    #[test]
+    fn where_no_secret_is_needed_none_comes_next() {
+        let cell = CredentialCell::open(given("id", "", "two").into(), false).unwrap();
+        assert_eq!(shown(&cell), " 1, none");
+        assert!(cell.set("id".into(), "".into()).is_ok() && cell.set("".into(), "x".into()).is_err());
+        assert!(self::cell().set("id".into(), "".into()).is_err());
+    }
 }

@@ -446,6 +446,36 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_may_have_the_credentials_in_many_ways() {
+        const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+        let to = ("EVERTOKEN_TOKEN_URL", "https://as.example/token");
+        let keyed = from(&[("EVERTOKEN_APP_ID", "id"), to]);
+        let key = crate::grant::SigningKey::from_pem(PEM).unwrap();
+        keyed.client_auth(crate::grant::PrivateKeyJwt::new(key)).build().unwrap();
+
+        let secrets = [
+            ("EVERTOKEN_APP_ID", "id"),
+            ("EVERTOKEN_APP_SECRET", "s"),
+            ("EVERTOKEN_APP_SECRET_NEXT", "n"),
+            to,
+        ];
+        assert!(from(&secrets).build().unwrap().family.credentials.known().unwrap().next.is_some());
+
+        let path = std::env::temp_dir().join(format!("evertoken-env-{}", std::process::id()));
+        let path = path.to_str().unwrap();
+        let file = from(&[("EVERTOKEN_CREDENTIALS_FILE", path), to]).build().unwrap_err();
+        assert!(file.to_string().contains(path), "{file}");
+        for other in ["APP_ID", "APP_SECRET", "APP_SECRET_NEXT", "API_KEY"] {
+            let other = format!("EVERTOKEN_{other}");
+            let error = from(&[("EVERTOKEN_CREDENTIALS_FILE", path), (&other, "x"), to]).build().unwrap_err();
+            assert!(error.to_string().contains("EVERTOKEN_CREDENTIALS_FILE is set, and"), "{error}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_told_when_building() {
         let builder = || TokenSource::builder("id", "s").token_url("https://as.example/token");
         for (mistaken, named) in [
