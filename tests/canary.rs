@@ -1,11 +1,14 @@
 //! The canary: a secret and tokens are planted, and everything that is put out is searched for them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod folder;
+
 use std::error::Error as StdError;
 use std::fmt::{Debug, Write as _};
 use std::io;
 use std::panic;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,8 +17,8 @@ use evertoken::http::Method;
 use evertoken::reqwest;
 use evertoken::testing::{AuthServer, Fault, fixed_client};
 use evertoken::{
-    ApiKey, Client, ClientAuth, ClientBuilder, Dpop, Error, ErrorKind, Preset, RenewalPolicy, SecretString,
-    SigningKey, TokenLayer, TokenMiddleware, TokenSource,
+    ApiKey, AppCredentials, Client, ClientAuth, ClientBuilder, CredentialSource, Dpop, Error, ErrorKind,
+    Preset, RenewalPolicy, SecretString, SigningKey, TokenLayer, TokenMiddleware, TokenSource,
 };
 use metrics_util::debugging::DebuggingRecorder;
 use serde_json::{Value, json};
@@ -432,6 +435,73 @@ fn keys_and_fixed_clients() -> Vec<String> {
     vec![whole[whole.len() - 29..whole.len() - 7].to_owned()]
 }
 
+/// Credentials from everywhere, good and spoilt; and rotations, in which both secrets are about.
+async fn sources(server: &AuthServer) {
+    let over = |source: CredentialSource| {
+        Client::builder_with(source)
+            .token_url(server.token_url())
+            .token_timeout(Duration::from_millis(500))
+            .renewal(RenewalPolicy::default().request_timeout(Duration::from_millis(300)))
+    };
+    let both = || AppCredentials::new(APP_ID, format!("{SECRET}, the old one")).next_secret(SECRET);
+    show(both());
+    show(CredentialSource::from(both()));
+    let client = over(both().into()).build().unwrap();
+    let mut events = client.events();
+    client.token().await.unwrap();
+    show_all(&client);
+    show_events(&mut events);
+    let wrong = AppCredentials::new(APP_ID, format!("{SECRET}, 1")).next_secret(format!("{SECRET}, 2"));
+    let client = over(wrong.into()).build().unwrap();
+    show_error(&client.token().await.unwrap_err());
+    show_all(&client);
+
+    let path = std::env::temp_dir().join(format!("evertoken-canary-{}", std::process::id()));
+    std::fs::write(&path, "").unwrap();
+    folder::set_mode(&path, 0o600);
+    for text in [
+        format!("APP_ID={APP_ID}\n{CANARY}"),
+        format!("APP_ID={APP_ID}\nAPP_SECRET={SECRET}\nAPP_SECRET={SECRET}"),
+        format!("API_KEY=acme_live_{CANARY}"),
+        format!("{{\"app_id\": \"a\", \"app_secret\": \"{CANARY}"),
+        format!("{{\"app_secret\": [\"{CANARY}\"]}}"),
+        format!("{{\"app_secret\": \"{CANARY}\"}}"),
+    ] {
+        show_error(&text.parse::<AppCredentials>().unwrap_err());
+        std::fs::write(&path, &text).unwrap();
+        let builder = over(CredentialSource::file(&path));
+        show(&builder);
+        show_error(&builder.build().unwrap_err());
+    }
+    std::fs::write(&path, json!({ "app_id": APP_ID, "app_secret": SECRET }).to_string()).unwrap();
+    show(CredentialSource::file(&path));
+    let client = over(CredentialSource::file(&path)).build().unwrap();
+    client.token().await.unwrap();
+    // Torn from now on, which is told when the next token is asked for.
+    std::fs::write(&path, format!("{{\"app_secret\": \"{CANARY}")).unwrap();
+    client.with("https://torn.example", ["read"]).unwrap().token().await.unwrap();
+    show_all(&client);
+    std::fs::remove_file(&path).unwrap();
+
+    let asked = Arc::new(AtomicUsize::new(0));
+    let indiscreet = CredentialSource::provider(move || {
+        let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            match first {
+                true => Ok(AppCredentials::new(APP_ID, SECRET)),
+                false => Err(io::Error::other(format!("the vault has {SECRET} and will not give it"))),
+            }
+        }
+    });
+    show(&indiscreet);
+    let client = over(indiscreet).build().unwrap();
+    client.token().await.unwrap();
+    server.rotate(APP_ID, "another");
+    show_error(&client.with("https://other.example", ["read"]).unwrap().token().await.unwrap_err());
+    server.rotate(APP_ID, SECRET);
+    show_all(&client);
+}
+
 /// A program that falls over with our things in its hands.
 async fn panics(server: &AuthServer) {
     let client = builder(server).build().unwrap();
@@ -456,6 +526,7 @@ async fn nothing_secret_is_put_out() {
     endings(&server).await;
     let mut unsearchable = keys_and_fixed_clients();
     unsearchable.extend(bound(&server).await);
+    sources(&server).await;
     panics(&server).await;
     show((&server, server.log()));
     show(metrics.snapshot().into_vec());
@@ -493,6 +564,10 @@ async fn nothing_secret_is_put_out() {
         "POST /revoke",
         "revocation endpoint answered",
         "tokens could not be revoked",
+        "the next secret was refused, too",
+        "credential refused; trying what comes next",
+        "the credential provider failed: the vault has [redacted]",
+        "is no valid JSON",
     ] {
         assert!(output.contains(word), "{word:?} is nowhere in the output");
     }
