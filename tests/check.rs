@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use evertoken::testing::{AuthServer, ManualClock};
-use evertoken::{Builder, ClientAuth, TokenSource};
+use evertoken::{AppCredentials, Builder, ClientAuth, TokenSource};
 use serde_json::json;
 
 const SECRET: &str = "0pen-s3s4me";
@@ -118,4 +118,12 @@ async fn what_is_odd_is_a_warning() {
 
     server.set_quota(1, Duration::from_secs(3600));
     has(&checked(&server, builder(&server), true).await, &["warn  quota: 0 of 1 tokens left"]);
+}
+
+#[tokio::test]
+async fn a_refused_secret_whose_successor_works_is_a_warning() {
+    let server = server().await;
+    let given = AppCredentials::new("app", "outdated").next_secret(SECRET);
+    let lines = checked(&server, TokenSource::builder_with(given).issuer(server.issuer()), true).await;
+    has(&lines, &["warn  credential: the server refused it, and took what came next", "answered 401"]);
 }

@@ -411,6 +411,34 @@ async fn a_file_that_is_spoilt_changes_nothing_and_is_told_of_once() {
 }
 
 #[tokio::test]
+async fn a_file_is_not_believed_while_it_is_being_written() {
+    let folder = Folder::new("writing");
+    let server = AuthServer::start().await.unwrap();
+    let path = folder.put("secret", &format!("APP_SECRET={GOOD}\nAPP_ID={ID}"));
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(CredentialSource::file(path), &server).clock(clock.clone()).build().unwrap();
+    let token = source.token().await.unwrap();
+    let mut events = source.events();
+    server.add_secret(ID, "newest");
+    let pass = async |length| {
+        clock.advance(length);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The app id is not all there when it is read, and is when it is read again.
+    folder.put("secret", &format!("APP_SECRET=newest\nAPP_ID={}", &ID[..1]));
+    pass(Duration::from_secs(1)).await;
+    folder.put("secret", &format!("APP_SECRET=newest\nAPP_ID={ID}"));
+    pass(Duration::from_millis(50)).await;
+    assert!(events.try_next().is_none());
+    pass(Duration::from_secs(1)).await;
+    pass(Duration::from_millis(50)).await;
+    assert!(matches!(events.try_next(), Some(Event::CredentialsRotated)));
+    assert_eq!(source.current_token(), Some(token), "the app id was never another");
+}
+
+#[tokio::test]
 async fn another_app_id_in_the_file_drops_the_token() {
     let folder = Folder::new("another");
     let server = AuthServer::builder().client("another", "app").start().await.unwrap();

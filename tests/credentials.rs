@@ -110,7 +110,8 @@ async fn both_known_beforehand(builder: impl Fn() -> ClientBuilder) {
             }
             server.rotate(AuthServer::APP_ID, SECOND);
             rotated(events).await;
-        });
+        })
+        .await;
         // A process that starts in the middle of it notices as little.
         let before = server.token_requests();
         let late = client(builder(), &server);

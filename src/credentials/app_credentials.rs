@@ -28,7 +28,8 @@ use crate::secret::{ExposeSecret, SecretString};
 /// # let _ = (both, same); Ok(()) }
 /// ```
 ///
-/// In the place of id and secret there can be an [`ApiKey`]: `api_key`, `API_KEY`. In lines, a value goes to the end of the
+/// The next secret goes by either name, `app_secret_next` or `next_app_secret`, in both forms. In the place of id and secret
+/// there can be an [`ApiKey`]: `api_key`, `API_KEY`. In lines, a value goes to the end of the
 /// line; quotes around it are taken off, and nothing in it is an escape or a comment. An empty value counts as none. The
 /// text has 64 KiB at most.
 ///

@@ -83,35 +83,41 @@ impl CredentialFile {
     fn check_access(&self, metadata: &Metadata) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
 
-        /// What group and others may do.
-        const WRITE: u32 = 0o022;
-        const READ: u32 = 0o044;
-        const READ_OTHERS: u32 = 0o004;
-
-        let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
         let we = rustix::process::geteuid().as_raw();
-        let problem = if mode & WRITE != 0 {
-            format!("others than its owner can write it (mode {mode:04o})")
-        } else if self.readable_by_others {
-            return Ok(());
-        } else if owner != we && owner != 0 {
-            format!("it belongs to another user ({owner}, and we are {we})")
-        // Root can let us read its files by our group only, as Kubernetes does with `fsGroup`.
-        } else if mode & if owner == we { READ } else { READ_OTHERS } != 0 {
-            format!("others than its owner can read it (mode {mode:04o})")
-        } else {
-            return Ok(());
-        };
-        Err(Error::configuration(problem).advice(
-            "`chmod 600` it; where a mount rules that, as in Kubernetes, set its mode there or take \
-             `CredentialSource::file_readable_by_others`",
-        ))
+        match exposure(metadata.mode() & 0o777, metadata.uid(), we, self.readable_by_others) {
+            None => Ok(()),
+            Some(problem) => Err(Error::configuration(problem).advice(
+                "`chmod 600` it; where a mount rules that, as in Kubernetes, set its mode there or take \
+                 `CredentialSource::file_readable_by_others`",
+            )),
+        }
     }
 
     #[cfg(not(unix))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
     fn check_access(&self, _: &Metadata) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What is unsafe in a file of this mode and owner.
+#[cfg(unix)]
+fn exposure(mode: u32, owner: u32, we: u32, readable_by_others: bool) -> Option<String> {
+    /// What group and others may do, and others alone.
+    const WRITE: u32 = 0o022;
+    const READ: u32 = 0o044;
+    const READ_OTHERS: u32 = 0o004;
+
+    // Root can let us read its files by our group only, as Kubernetes does with `fsGroup`.
+    let read = if owner == we { READ } else { READ_OTHERS };
+    if mode & WRITE != 0 {
+        Some(format!("others than its owner can write it (mode {mode:04o})"))
+    } else if readable_by_others {
+        None
+    } else if owner != we && owner != 0 {
+        Some(format!("it belongs to another user ({owner}, and we are {we})"))
+    } else {
+        (mode & read != 0).then(|| format!("others than its owner can read it (mode {mode:04o})"))
     }
 }
 
@@ -230,6 +236,25 @@ mod tests {
             }
             std::fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn whose_it_is_counts_too() {
+        const WE: u32 = 1000;
+        for (mode, owner, strict, lenient) in [
+            (0o600, WE, true, true),
+            (0o640, WE, false, true),
+            (0o600, 1001, false, true),
+            (0o444, 1001, false, true),
+            (0o440, 0, true, true),
+            (0o444, 0, false, true),
+            (0o460, 0, false, false),
+            (0o602, WE, false, false),
+        ] {
+            assert_eq!(exposure(mode, owner, WE, false).is_none(), strict, "{mode:o} {owner}");
+            assert_eq!(exposure(mode, owner, WE, true).is_none(), lenient, "{mode:o} {owner}");
+        }
+        assert!(exposure(0o440, 0, 0, false).is_some(), "root itself needs no group");
     }
 
     #[test]

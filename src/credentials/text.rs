@@ -14,6 +14,8 @@ type Text = Zeroizing<String>;
 pub(super) struct Fields {
     pub(super) app_id: Option<Text>,
     pub(super) app_secret: Option<Text>,
+    /// Who goes by the one form's name in the other would get no next secret, and no word of it.
+    #[serde(alias = "app_secret_next")]
     pub(super) next_app_secret: Option<Text>,
     pub(super) api_key: Option<Text>,
 }
@@ -79,7 +81,7 @@ fn lines(text: &str) -> Result<Fields> {
         let field = match name.strip_prefix("EVERTOKEN_").unwrap_or(name) {
             "APP_ID" => &mut fields.app_id,
             "APP_SECRET" => &mut fields.app_secret,
-            "APP_SECRET_NEXT" => &mut fields.next_app_secret,
+            "APP_SECRET_NEXT" | "NEXT_APP_SECRET" => &mut fields.next_app_secret,
             "API_KEY" => &mut fields.api_key,
             _ => continue,
         };
@@ -122,7 +124,9 @@ mod tests {
                 triple("a", "s\nü", Some("n")),
             ),
             (r#"{"app_id":"a","app_secret":null,"next_app_secret":""}"#, triple("a", "", None)),
+            (r#"{"app_id":"a","app_secret":"s","app_secret_next":"n"}"#, triple("a", "s", Some("n"))),
             ("APP_ID=a\nAPP_SECRET=s", triple("a", "s", None)),
+            ("APP_ID=a\nAPP_SECRET=s\nEVERTOKEN_NEXT_APP_SECRET=n", triple("a", "s", Some("n"))),
             (
                 "# who\r\n\r\nexport EVERTOKEN_APP_ID = a \r\nOTHER=1\r\nAPP_SECRET=\"s=# '\"\r\nAPP_SECRET_NEXT='n'\r\n",
                 triple("a", "s=# '", Some("n")),
@@ -152,6 +156,7 @@ mod tests {
             (r#"{"app_id":"a","app_secret":"h1dden"#.to_owned(), "no valid JSON at line 1"),
             (r#"{"app_id":["h1dden"]}"#.to_owned(), "no text"),
             (r#"{"app_id":"a","app_id":"h1dden"}"#.to_owned(), "twice"),
+            ("APP_ID=a\nAPP_SECRET_NEXT=b\nNEXT_APP_SECRET=h1dden".to_owned(), "second time"),
             (format!("API_KEY={}\nAPP_ID=h1dden", key.expose()), "as well"),
             (format!("API_KEY={}h1dden", key.expose()), "typo"),
             (format!("APP_ID=a\nAPP_SECRET={}", "h1dden".repeat(20_000)), "longer than 65536"),

@@ -109,8 +109,9 @@ impl<T> Builder<T> {
     }
 
     /// Reads the environment: the credentials as [`CredentialSource::env`] does, from `EVERTOKEN_APP_ID` and
-    /// `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY` or `EVERTOKEN_CREDENTIALS_FILE`; `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and
-    /// `EVERTOKEN_BASE_URL`. What is missing or is not Unicode is told by `build`.
+    /// `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY` or `EVERTOKEN_CREDENTIALS_FILE`; `EVERTOKEN_ISSUER` or
+    /// `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and `EVERTOKEN_BASE_URL`. What
+    /// is missing or is not Unicode is told by `build`.
     pub fn from_env() -> Self {
         Self::from_env_of("EVERTOKEN", None)
     }

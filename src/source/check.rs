@@ -103,8 +103,15 @@ impl<T> Builder<T> {
         match &outcome {
             Ok(token) => {
                 while let Some(event) = events.try_next() {
-                    if let Event::Renewed { lifetime, missing_scopes } = event {
-                        token_told(&mut diagnosis, &source, lifetime, &missing_scopes);
+                    match event {
+                        Event::CredentialsRotated => diagnosis.add(
+                            Level::Warning,
+                            "credential: the server refused it, and took what came next; put that in its place",
+                        ),
+                        Event::Renewed { lifetime, missing_scopes } => {
+                            token_told(&mut diagnosis, &source, lifetime, &missing_scopes);
+                        }
+                        _ => {}
                     }
                 }
                 claims_told(&mut diagnosis, &source, token);
