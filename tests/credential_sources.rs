@@ -313,7 +313,8 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     let folder = Folder::new("changes");
     let put = |name: &str, secret: &str| folder.put(name, &lines(secret));
     let in_place = |path: &std::path::Path, secret: &str| std::fs::write(path, lines(secret)).unwrap();
-    let cases: [(&str, &dyn Fn() -> std::path::PathBuf, &dyn Fn()); 3] = [
+    type Put<'a> = &'a dyn Fn() -> std::path::PathBuf;
+    let cases: [(&str, Put<'_>, &dyn Fn()); 3] = [
         ("renamed", &|| put("a", "wrong"), &|| drop(put("a", GOOD))),
         ("in place", &|| put("b", "wrong-"), &|| in_place(&folder.path("b"), GOOD)),
         ("after it was away", &|| put("c", "wrong"), &|| {
