@@ -364,6 +364,9 @@ fn indiscretions() -> Vec<Fault> {
 async fn failures(server: &AuthServer) {
     for fault in indiscretions() {
         server.fail_always(fault);
+        let diagnosis = builder(server).check().await;
+        put_out(&diagnosis.to_string());
+        show(diagnosis);
         let client = builder(server).build().unwrap();
         let mut events = client.events();
         match client.token().await {

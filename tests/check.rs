@@ -1,129 +1,236 @@
-//! The diagnosis says what is wrong, and neither secret nor token.
+//! What `check` says of settings, servers and clocks, good and bad.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use evertoken::testing::{AuthServer, ManualClock};
-use evertoken::{AppCredentials, Builder, ClientAuth, TokenSource};
-use serde_json::json;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use evertoken::testing::{AuthServer, Fault, ManualClock};
+use evertoken::{AppCredentials, Builder, CredentialSource, Diagnosis, Dpop, Level, TokenSource};
+use serde_json::{Value, json};
 
-const SECRET: &str = "0pen-s3s4me";
-
-async fn server() -> AuthServer {
-    AuthServer::builder().client("app", SECRET).start().await.unwrap()
-}
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn builder(server: &AuthServer) -> Builder<TokenSource> {
-    TokenSource::builder("app", SECRET)
+    TokenSource::builder(AuthServer::APP_ID, "secret")
         .issuer(server.issuer())
         .audience(server.audience())
-        .scope("a b")
-        .token_timeout(Duration::from_secs(2))
+        .scope("read")
 }
 
-/// The lines, after a look at what must not be in them.
-async fn checked(server: &AuthServer, builder: Builder<TokenSource>, ok: bool) -> String {
-    let diagnosis = builder.check().await;
-    let lines = diagnosis.to_string();
-    assert_eq!(diagnosis.is_ok(), ok, "{lines}");
-    assert_eq!(lines.contains("FAIL"), !ok, "{lines}");
-    for text in [&lines, &format!("{diagnosis:?}")] {
-        assert!(!text.contains(SECRET), "{text}");
-        for token in server.issued_tokens() {
-            assert!(!text.contains(&token) && !text.contains(token.rsplit('.').next().unwrap()), "{text}");
-        }
+/// The finding, whose text must have this in it; and no token or secret may show.
+fn assert_finds(server: &AuthServer, diagnosis: &Diagnosis, check: &str, level: Level, words: &[&str]) {
+    let shown = format!("{diagnosis}\n{diagnosis:?}");
+    for token in server.issued_tokens() {
+        assert!(!shown.contains(&token), "{shown}");
     }
-    lines
-}
-
-fn has(lines: &str, expected: &[&str]) {
-    for line in expected {
-        assert!(lines.contains(line), "{line:?} is missing in\n{lines}");
+    assert!(!shown.contains("eyJ") && !shown.contains("wr0ng"), "{shown}");
+    let finding = diagnosis.findings().iter().find(|finding| finding.check == check).expect(&shown);
+    assert_eq!(finding.level, level, "{shown}");
+    for word in words {
+        assert!(finding.text.contains(word), "{word:?} is not in {shown}");
     }
+    let failed = diagnosis.findings().iter().any(|finding| finding.level == Level::Fail);
+    assert_eq!(diagnosis.is_ok(), !failed, "{shown}");
 }
 
 #[tokio::test]
-async fn a_good_client_has_no_warning() {
-    let server = server().await;
-    let lines = checked(&server, builder(&server), true).await;
-    assert!(!lines.contains("warn"), "{lines}");
-    has(
-        &lines,
-        &[
-            "ok    settings",
-            &format!("ok    metadata: GET {}/.well-known/", server.issuer()),
-            &format!("ok    token request by client_secret_basic: POST {} answered 200", server.token_url()),
-            "ok    lifetime: 3600 s; this one is renewed in ",
-            "ok    scope: a b",
-            "ok    audience: \"https://api.example\"",
-            "ok    clock: by the answer's Date, the server's is ",
-            "ok    clock: by the token's iat, ",
-            "A token is to be had.",
-        ],
-    );
-    assert_eq!(server.token_requests(), 1);
-    let post = builder(&server).client_auth(ClientAuth::ClientSecretPost);
-    has(&checked(&server, post, true).await, &["token request by client_secret_post"]);
+async fn a_good_set_up_is_told_step_by_step() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_quota(100, HOUR);
+    let diagnosis = builder(&server).check().await;
+    let endpoint = server.token_url();
+    for (check, words) in [
+        ("settings", &[AuthServer::APP_ID][..]),
+        ("discovery", &[".well-known/oauth-authorization-server says", &endpoint, "client_secret_post"]),
+        ("token", &[&endpoint, "answered 200", "client_secret_basic"]),
+        ("lifetime", &["3600.0 s", "between 2520.0 s and 3240.0 s", "until 3570.0 s"]),
+        ("scope", &["asked \"read\""]),
+        ("audience", &["https://api.example", &server.issuer()]),
+        ("clock", &["within"]),
+        ("quota", &["99 of 100"]),
+    ] {
+        assert_finds(&server, &diagnosis, check, Level::Ok, words);
+    }
+    assert!(diagnosis.is_ok() && diagnosis.to_string().ends_with("all is well"), "{diagnosis}");
+    assert_eq!((server.token_requests(), diagnosis.findings().len()), (1, 8));
 }
 
 #[tokio::test]
-async fn each_failure_is_named() {
-    let server = server().await;
-    let wrong = TokenSource::builder("app", "wr0ng").issuer(server.issuer());
-    has(
-        &checked(&server, wrong, false).await,
-        &["answered 401", "FAIL  token: ", "invalid_client", "No token is to be had."],
-    );
+async fn mistakes_in_the_settings_are_findings() {
+    let server = AuthServer::start().await.unwrap();
+    let diagnosis = TokenSource::builder("app", "wr0ng").check().await;
+    assert_finds(&server, &diagnosis, "settings", Level::Fail, &["give `issuer` or `token_url`"]);
+    assert!(diagnosis.to_string().ends_with("it does not work; 1 to mend"), "{diagnosis}");
+}
 
-    let mistaken = TokenSource::builder("", SECRET).issuer(server.issuer());
-    has(&checked(&server, mistaken, false).await, &["FAIL  settings: "]);
+#[tokio::test]
+async fn a_wrong_secret() {
+    let server = AuthServer::start().await.unwrap();
+    let diagnosis = TokenSource::builder(AuthServer::APP_ID, "wr0ng").issuer(server.issuer()).check().await;
+    assert_finds(&server, &diagnosis, "discovery", Level::Ok, &[]);
+    let words = ["invalid_client", "HTTP 401", "client_secret_basic", "check app id and app secret"];
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &words);
+}
 
-    let elsewhere = builder(&server).issuer(format!("{}/other", server.issuer()));
-    has(
-        &checked(&server, elsewhere, false).await,
-        &["warn  metadata: GET ", "answered 404", "FAIL  token: "],
-    );
+#[tokio::test]
+async fn a_wrong_issuer() {
+    let server = AuthServer::start().await.unwrap();
+    let elsewhere = builder(&server).issuer(format!("{}/elsewhere", server.issuer())).check().await;
+    assert_finds(&server, &elsewhere, "discovery", Level::Fail, &["404", "check `issuer`"]);
+    assert!(elsewhere.findings().iter().all(|finding| finding.check != "token"), "{elsewhere}");
+    server.set_announced_issuer("https://other.example/");
+    let other = builder(&server).check().await;
+    assert_finds(&server, &other, "discovery", Level::Fail, &["https://other.example/"]);
+    assert_eq!(server.token_requests(), 0);
+}
 
-    server.set_announced_issuer("https://another.example");
-    has(&checked(&server, builder(&server), false).await, &["FAIL  token: ", "https://another.example"]);
-
+#[tokio::test]
+async fn a_server_that_is_away() {
+    let server = AuthServer::start().await.unwrap();
     server.outage();
-    has(
-        &checked(&server, builder(&server).token_timeout(Duration::from_millis(300)), false).await,
-        &["could not connect; check the address", "FAIL  token: "],
-    );
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "discovery", Level::Fail, &["could not connect", "firewall"]);
+    let diagnosis = builder(&server).token_url(server.token_url()).check().await;
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &["could not connect", "firewall"]);
+    server.recover().await.unwrap();
+    server.fail_next(Fault::Hang);
+    let hung = evertoken::RenewalPolicy::default().request_timeout(Duration::from_millis(300));
+    let diagnosis = builder(&server).renewal(hung).check().await;
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &["did not answer within 300ms"]);
 }
 
 #[tokio::test]
-async fn what_is_odd_is_a_warning() {
-    let server = server().await;
-    server.answer_with(json!({ "scope": "a" }));
-    has(&checked(&server, builder(&server), true).await, &["warn  scope: a: not granted: b"]);
-    server.heal();
-
-    server.answer_with(json!({ "access_token": "opaque" }));
-    has(&checked(&server, builder(&server), true).await, &["ok    audience: not to be seen"]);
-    server.heal();
-
-    let clock = Arc::new(ManualClock::new(SystemTime::now() - Duration::from_secs(7200)));
-    has(
-        &checked(&server, builder(&server).clock(clock), true).await,
-        &["warn  clock: by the answer's Date, the server's is +7", "warn  clock: by the token's iat"],
+async fn less_scope_than_asked() {
+    let server = AuthServer::start().await.unwrap();
+    server.answer_with(json!({ "scope": "read" }));
+    let diagnosis = builder(&server).scope("write").check().await;
+    assert_finds(
+        &server,
+        &diagnosis,
+        "scope",
+        Level::Warn,
+        &["asked \"read write\"", "not granted: \"write\""],
     );
-
-    server.set_lifetime(Duration::from_secs(30));
-    has(&checked(&server, builder(&server), true).await, &["warn  lifetime: 30 s"]);
-    server.set_lifetime(Duration::from_secs(3600));
-
-    server.set_quota(1, Duration::from_secs(3600));
-    has(&checked(&server, builder(&server), true).await, &["warn  quota: 0 of 1 tokens left"]);
+    assert!(diagnosis.to_string().ends_with("it works; 1 to look at"), "{diagnosis}");
 }
 
 #[tokio::test]
-async fn a_refused_secret_whose_successor_works_is_a_warning() {
-    let server = server().await;
-    let given = AppCredentials::new("app", "outdated").next_secret(SECRET);
-    let lines = checked(&server, TokenSource::builder_with(given).issuer(server.issuer()), true).await;
-    has(&lines, &["warn  credential: the server refused it, and took what came next", "answered 401"]);
+async fn a_token_for_somebody_else_or_of_no_kind_we_can_read() {
+    let server = AuthServer::start().await.unwrap();
+    let token = |claims: Value| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let other = token(json!({ "aud": ["https://other.example/"] }));
+    server.answer_with(json!({ "access_token": other }));
+    let diagnosis = builder(&server).check().await;
+    let words = ["asked \"https://api.example\"", "for [\"https://other.example/\"]"];
+    assert_finds(&server, &diagnosis, "audience", Level::Warn, &words);
+    assert!(!format!("{diagnosis:?}").contains(&other));
+
+    let basic = STANDARD.encode("app:wr0ng");
+    server.register("app", "wr0ng");
+    server.answer_with(json!({ "access_token": token(json!({ "aud": "x wr0ng", "iss": &basic })) }));
+    let diagnosis = TokenSource::builder("app", "wr0ng").issuer(server.issuer()).check().await;
+    assert_finds(&server, &diagnosis, "audience", Level::Ok, &["x [redacted]", "issued by [redacted]"]);
+    server.register("app", "secret");
+
+    server.answer_with(json!({ "access_token": token(json!({})) }));
+    let diagnosis = TokenSource::builder("app", "secret").issuer(server.issuer()).check().await;
+    assert_finds(&server, &diagnosis, "audience", Level::Warn, &["none", "set `audience`"]);
+
+    server.answer_with(json!({ "access_token": "0paque" }));
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "audience", Level::Ok, &["no JWT"]);
+    assert!(!format!("{diagnosis:?}").contains("0paque"));
+}
+
+#[tokio::test]
+async fn clocks_that_differ() {
+    let server = AuthServer::start().await.unwrap();
+    for (ours, word) in [(SystemTime::now() + 2 * HOUR, "behind"), (SystemTime::now() - 2 * HOUR, "ahead of")]
+    {
+        let clock = || Arc::new(ManualClock::new(ours));
+        let diagnosis = builder(&server).clock(clock()).check().await;
+        assert_finds(&server, &diagnosis, "clock", Level::Warn, &["s ", word, "NTP"]);
+        assert!(diagnosis.is_ok());
+        let diagnosis = builder(&server).clock(clock()).dpop(Dpop::new()).check().await;
+        assert_finds(&server, &diagnosis, "clock", Level::Fail, &[word]);
+    }
+}
+
+#[tokio::test]
+async fn short_lives_and_such_as_nobody_tells() {
+    let server = AuthServer::builder().lifetime(Duration::from_secs(10)).start().await.unwrap();
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "lifetime", Level::Warn, &["10.0 s", "short"]);
+    server.answer_with(json!({ "expires_in": 3600 }));
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "lifetime", Level::Warn, &["the token itself says 1"]);
+    server.answer_with(json!({ "expires_in": null }));
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "lifetime", Level::Warn, &["a guess"]);
+}
+
+#[tokio::test]
+async fn little_quota() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_quota(10, HOUR);
+    for _ in 0..8 {
+        builder(&server).check().await;
+    }
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "quota", Level::Warn, &["1 of 10"]);
+    builder(&server).check().await;
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &["HTTP 429", "how many processes"]);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_only_the_raw_form() {
+    let server = AuthServer::builder().client("app", "a/b c").start().await.unwrap();
+    server.set_raw_basic(true);
+    let diagnosis = TokenSource::builder("app", "a/b c").issuer(server.issuer()).check().await;
+    assert_finds(&server, &diagnosis, "token", Level::Warn, &["ClientSecretBasicRaw"]);
+}
+
+#[tokio::test]
+async fn a_token_from_the_future() {
+    let server = AuthServer::start().await.unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({ "aud": server.audience(), "iat": now + 500, "exp": now + 4100 });
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    server.answer_with(json!({ "access_token": token }));
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "clock", Level::Warn, &["`iat`", "ahead of our clock"]);
+}
+
+#[tokio::test]
+async fn what_a_server_says_stays_on_its_line() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_announced_auth_methods(&["client_secret_basic", "x\nFAIL\u{202E}y"]);
+    let diagnosis = builder(&server).check().await;
+    assert_finds(&server, &diagnosis, "discovery", Level::Ok, &["xFAILy"]);
+    assert_eq!(diagnosis.to_string().lines().count(), 9);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_replaced_or_not_to_be_had() {
+    let server = AuthServer::start().await.unwrap();
+    let of = |next: &str| {
+        let given = AppCredentials::new(AuthServer::APP_ID, "wr0ng-first").next_secret(next);
+        TokenSource::builder_with(given).issuer(server.issuer())
+    };
+    let diagnosis = of(AuthServer::APP_SECRET).check().await;
+    assert_finds(&server, &diagnosis, "credential", Level::Warn, &["took the next one"]);
+    assert_finds(&server, &diagnosis, "token", Level::Ok, &["answered 200"]);
+    let diagnosis = of("wr0ng-next").check().await;
+    assert_finds(&server, &diagnosis, "credential", Level::Warn, &["no token either"]);
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &["invalid_client"]);
+
+    let away = CredentialSource::provider(|| async { Err::<AppCredentials, _>("sealed") });
+    let diagnosis = TokenSource::builder_with(away).issuer(server.issuer()).check().await;
+    assert_finds(&server, &diagnosis, "credential", Level::Fail, &["sealed"]);
+    let given = || async { Ok::<_, String>(AppCredentials::new(AuthServer::APP_ID, AuthServer::APP_SECRET)) };
+    let provided = TokenSource::builder_with(CredentialSource::provider(given)).issuer(server.issuer());
+    assert_finds(&server, &provided.check().await, "token", Level::Ok, &["answered 200"]);
 }

@@ -14,6 +14,7 @@ mod pacing;
 mod public_jwk;
 mod quota;
 mod quote;
+mod recording;
 mod refusal;
 mod request;
 mod response;
@@ -50,14 +51,15 @@ pub(crate) use nonce::NonceOf;
 #[cfg(feature = "testing")]
 pub(crate) use public_jwk::{hash, thumbprint};
 pub use quota::Quota;
+pub(crate) use recording::{BASIC, Claims, Exchange, Recording, SIGNED, Said};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};
 pub use signing_key::SigningKey;
 pub(crate) use transport::HttpTransport;
+pub use transport::Transport;
 #[cfg(feature = "testing")]
-pub use transport::TransportErrorKind;
-pub use transport::{Transport, TransportError};
+pub use transport::{TransportError, TransportErrorKind};
 
 /// The header of a proof (RFC 9449 4.1).
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
@@ -144,6 +146,11 @@ impl TokenEndpoint {
             Server::TokenUrl(url) => origin::shown(url),
             Server::Issuer(issuer) => issuer.clone(),
         }
+    }
+
+    /// Whether the token endpoint is to be found by discovery.
+    pub(crate) fn has_issuer(&self) -> bool {
+        matches!(self.server, Server::Issuer(_))
     }
 
     pub(crate) fn grant_request(&self) -> &GrantRequest {

@@ -17,6 +17,7 @@ mod token;
 pub use events::{Event, Events};
 pub use policy::RenewalPolicy;
 pub(crate) use refresher::{GRACE, Invalidation, Refresher};
+pub(crate) use schedule::Schedule;
 pub(crate) use slot::Look;
 pub use status::{State, Status};
 pub(crate) use telemetry::waited;

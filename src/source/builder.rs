@@ -8,7 +8,6 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::TokenSource;
-use super::check::{Exchanges, Noted};
 use super::defaults::Defaults;
 use super::ending::Revocation;
 use super::family::Family;
@@ -59,7 +58,6 @@ pub(crate) struct Config {
     pub(super) clock: Clock,
     transport: Option<Arc<dyn Transport>>,
     /// Where `check` keeps what was asked.
-    pub(super) exchanges: Option<Arc<Exchanges>>,
     seed: Option<u64>,
     /// The first mistake that a setter could not tell of.
     pub(super) mistake: Option<Error>,
@@ -93,7 +91,6 @@ impl<T> Builder<T> {
             runtime: None,
             clock: Clock::System,
             transport: None,
-            exchanges: None,
             seed: None,
             mistake: None,
         };
@@ -299,7 +296,6 @@ impl<T> Builder<T> {
             runtime,
             clock,
             transport,
-            exchanges,
             seed,
             mistake,
             timeout: _,
@@ -342,10 +338,6 @@ impl<T> Builder<T> {
             Some(transport) => transport,
             None if network.is_default() => HttpTransport::shared()?,
             None => Arc::new(HttpTransport::new(network.apply(reqwest::ClientBuilder::new()))?),
-        };
-        let transport = match exchanges {
-            Some(exchanges) => Arc::new(Noted { by: transport, exchanges }),
-            None => transport,
         };
         let transport = match user_agent {
             Some(user_agent) => Arc::new(Introduced { by: transport, user_agent }),

@@ -27,7 +27,7 @@ use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refre
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
-pub use check::Diagnosis;
+pub use check::{Diagnosis, Finding, Level};
 pub(crate) use defaults::Defaults;
 use family::{Family, Member};
 #[cfg(feature = "middleware")]

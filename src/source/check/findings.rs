@@ -1,0 +1,249 @@
+//! What each step of the way to a token says.
+
+use std::time::Duration;
+
+use super::{Diagnosis, Level};
+use crate::error::{Error, ErrorKind};
+use crate::grant::{BASIC, Claims, Exchange, GrantRequest, Quota, Said, TokenResponse};
+use crate::origin;
+use crate::renewal::{RenewalPolicy, Schedule};
+
+/// By how many seconds clocks may differ without a word, beyond what cannot be told apart.
+const MOST_SKEW: f64 = 10.0;
+/// Lifetimes shorter than this cost many tokens.
+const SHORT: Duration = Duration::from_secs(60);
+
+/// An answer of the token endpoint.
+pub(super) struct Answer<'a> {
+    exchange: &'a Exchange,
+    has_expires_in: bool,
+    pub(super) claims: Option<&'a Claims>,
+    answered: f64,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn of(exchange: &'a Exchange) -> Option<Self> {
+        match &exchange.said {
+            Said::Metadata(_) => None,
+            Said::Token { has_expires_in, claims, answered } => Some(Self {
+                exchange,
+                has_expires_in: *has_expires_in,
+                claims: claims.as_ref(),
+                answered: *answered,
+            }),
+        }
+    }
+}
+
+/// Whether the token endpoint was found; `error` is what happened before it was asked.
+pub(super) fn discovery(diagnosis: &mut Diagnosis, exchanges: &[Exchange], error: Option<&Error>) -> bool {
+    let document = exchanges.iter().rev().find_map(|exchange| match &exchange.said {
+        Said::Metadata(said) if said.token_endpoint.is_some() => Some((exchange, said)),
+        _ => None,
+    });
+    let of_document = |url: &str| error.is_none_or(|error| error.server() != Some(url));
+    match (document.filter(|(exchange, _)| of_document(&exchange.url)), error) {
+        (Some((exchange, said)), _) => {
+            let issuer = said.issuer.as_deref().unwrap_or_default();
+            let endpoint = said.token_endpoint.as_deref().map(origin::shown_text).unwrap_or_default();
+            let methods = match &said.token_endpoint_auth_methods_supported[..] {
+                [] => "does not say how to authenticate".to_owned(),
+                methods => format!("takes {}", methods.join(", ")),
+            };
+            let text =
+                format!("{} says: issuer {issuer}, token endpoint {endpoint}, {methods}", exchange.url);
+            diagnosis.add(Level::Ok, "discovery", text);
+            true
+        }
+        (None, Some(error)) => {
+            diagnosis.add(Level::Fail, "discovery", failure(error));
+            false
+        }
+        (None, None) => true,
+    }
+}
+
+/// An error, and what to do where it does not say so itself.
+fn failure(error: &Error) -> String {
+    let status = error.status().map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+    let hint = match error.kind() {
+        ErrorKind::AuthServerUnavailable if error.status().is_none() => {
+            "; check the address, and from this machine DNS, firewall and proxy (`HTTPS_PROXY`)"
+        }
+        ErrorKind::AuthServerUnavailable => "; look at the server's own status",
+        ErrorKind::Throttled => "; wait, and see how many processes ask for tokens",
+        _ => "",
+    };
+    format!("{error}{status}{hint}")
+}
+
+pub(super) fn granted(
+    diagnosis: &mut Diagnosis,
+    answers: &[Answer<'_>],
+    outcome: Result<&TokenResponse, &Error>,
+    method: Option<&'static str>,
+    bound: bool,
+) {
+    match (outcome, answers) {
+        (Err(error), _) => {
+            let method =
+                method.map_or("nothing was sent".to_owned(), |method| format!("authenticated by {method}"));
+            diagnosis.add(Level::Fail, "token", format!("{}; {method}", failure(error)));
+        }
+        // Without a nonce to repeat there is one other reason to ask again.
+        (Ok(_), [_, .., last]) if !bound && method == Some(BASIC) => diagnosis.add(
+            Level::Warn,
+            "token",
+            format!(
+                "granted by {} only after a refusal: it takes id and secret as they are; set \
+                 `ClientAuth::ClientSecretBasicRaw`",
+                last.exchange.url
+            ),
+        ),
+        (Ok(_), answers) => {
+            let (url, status) = answers
+                .last()
+                .map(|answer| (&*answer.exchange.url, answer.exchange.status.as_u16()))
+                .unwrap_or_default();
+            let bound = if bound { ", bound by DPoP" } else { "" };
+            diagnosis.add(
+                Level::Ok,
+                "token",
+                format!("{url} answered {status}; authenticated by {}{bound}", method.unwrap_or_default()),
+            );
+        }
+    }
+}
+
+pub(super) fn lifetime(
+    diagnosis: &mut Diagnosis,
+    policy: &RenewalPolicy,
+    response: &TokenResponse,
+    answer: Option<&Answer<'_>>,
+) {
+    let TokenResponse { lifetime, round_trip, refresh_in, .. } = response;
+    let plan = |draw| Schedule::new(policy, *lifetime, *round_trip, *refresh_in, draw);
+    let (Some(early), Some(late)) = (plan(1.0), plan(0.0)) else {
+        let text = format!("{lifetime:?} leaves no time to use the token: have the server give a longer one");
+        return diagnosis.add(Level::Fail, "lifetime", text);
+    };
+    let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
+    let text = format!(
+        "{}; renewed between {} and {}, served until {}",
+        seconds(*lifetime),
+        seconds(early.renew_after),
+        seconds(late.renew_after),
+        seconds(late.serve_for)
+    );
+    let claimed = answer.and_then(|answer| Some(answer.claims?.exp? - answer.claims?.iat?));
+    if answer.is_some_and(|answer| !answer.has_expires_in) {
+        let text = format!("{text}; the server does not say it (`expires_in`), so it is a guess");
+        diagnosis.add(Level::Warn, "lifetime", text);
+    } else if let Some(claimed) = claimed.filter(|claimed| claimed + MOST_SKEW < lifetime.as_secs_f64()) {
+        let text = format!(
+            "{text}; but the token itself says {claimed:.0} s: have the server's `expires_in` mended"
+        );
+        diagnosis.add(Level::Warn, "lifetime", text);
+    } else if *lifetime < SHORT {
+        let text =
+            format!("{text}; short: each process asks that often, so have the server give longer ones");
+        diagnosis.add(Level::Warn, "lifetime", text);
+    } else {
+        diagnosis.add(Level::Ok, "lifetime", text);
+    }
+}
+
+pub(super) fn scope(diagnosis: &mut Diagnosis, request: &GrantRequest, response: &TokenResponse) {
+    let asked = match &request.scopes[..] {
+        [] => "none asked".to_owned(),
+        scopes => format!("asked {:?}", scopes.join(" ")),
+    };
+    let granted = match &response.scope {
+        Some(scope) => format!("granted {scope:?}"),
+        None => "granted as asked".to_owned(),
+    };
+    if response.missing_scopes.is_empty() {
+        diagnosis.add(Level::Ok, "scope", format!("{asked}, {granted}"));
+    } else {
+        let missing = response.missing_scopes.join(" ");
+        let text =
+            format!("{asked}, {granted}; not granted: {missing:?}: allow it to the app, or do not ask");
+        diagnosis.add(Level::Warn, "scope", text);
+    }
+}
+
+pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims: Option<&Claims>) {
+    let asked: Vec<&String> = request.audience.iter().chain(&request.resources).collect();
+    let Some(claims) = claims else {
+        return diagnosis.add(Level::Ok, "audience", "not to be seen: the token is no JWT");
+    };
+    let said = claims.audience();
+    let issuer = claims.iss.as_deref().unwrap_or("nobody named");
+    match asked.iter().find(|asked| !said.contains(asked)) {
+        None if said.is_empty() => diagnosis.add(
+            Level::Warn,
+            "audience",
+            format!("none, issued by {issuer}; where the API wants one, set `audience` or `resource`"),
+        ),
+        None => diagnosis.add(Level::Ok, "audience", format!("{said:?}, issued by {issuer}")),
+        Some(missing) => diagnosis.add(
+            Level::Warn,
+            "audience",
+            format!(
+                "asked {missing:?}, but the token is for {said:?}, issued by {issuer}: the API may refuse it; some \
+                 servers read `audience`, others `resource`"
+            ),
+        ),
+    }
+}
+
+pub(super) fn clock(
+    diagnosis: &mut Diagnosis,
+    exchanges: &[Exchange],
+    answer: Option<&Answer<'_>>,
+    signs: bool,
+) {
+    let date = exchanges.iter().rev().find_map(|exchange| Some((exchange.skew?, exchange.blur)));
+    // What was issued before is older by right; what comes from the future is not.
+    let issued = answer.and_then(|answer| Some(answer.claims?.iat? - answer.answered));
+    let (skew, blur) = match (date, issued) {
+        (Some(date), _) => date,
+        (None, Some(issued)) => (issued, 1.0),
+        (None, None) if exchanges.is_empty() => return,
+        (None, None) => {
+            return diagnosis.add(Level::Ok, "clock", "not to be compared: the server sends no `Date`");
+        }
+    };
+    let told = |skew: f64| format!("{:.0} s {}", skew.abs(), if skew < 0.0 { "behind" } else { "ahead of" });
+    let far = |skew: f64| skew.abs() > MOST_SKEW + blur;
+    if far(skew) {
+        let level = if signs { Level::Fail } else { Level::Warn };
+        let text = format!(
+            "the server's is {} ours: set this machine's by NTP; signed assertions and proofs are refused, and `iat` \
+             and `exp` mislead",
+            told(skew)
+        );
+        diagnosis.add(level, "clock", text);
+    } else if let Some(ahead) = issued.filter(|issued| *issued > MOST_SKEW) {
+        let text = format!("the token's `iat` is {} our clock: look at the server's clocks", told(ahead));
+        diagnosis.add(Level::Warn, "clock", text);
+    } else {
+        diagnosis.add(Level::Ok, "clock", format!("within {:.0} s of the server's", skew.abs() + blur));
+    }
+}
+
+pub(super) fn quota(diagnosis: &mut Diagnosis, quota: Option<&Quota>) {
+    let Some(quota) = quota else {
+        return diagnosis.add(Level::Ok, "quota", "the server does not say");
+    };
+    let of = quota.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+    if quota.is_low() {
+        let text = format!(
+            "{}{of} tokens left: share a client, start fewer processes, or buy more",
+            quota.remaining
+        );
+        diagnosis.add(Level::Warn, "quota", text);
+    } else {
+        diagnosis.add(Level::Ok, "quota", format!("{}{of} tokens left", quota.remaining));
+    }
+}
