@@ -20,7 +20,7 @@ use crate::secret::{ExposeSecret, SecretString};
 ///
 /// // Or lines, as in a dotenv file, with or without `EVERTOKEN_` in front:
 /// let same: AppCredentials = "
-/// # comments and other names are ignored
+/// ## comments and other names are ignored
 /// APP_ID=app-7
 /// export APP_SECRET='s3cr3t'
 /// APP_SECRET_NEXT=n3xt
