@@ -222,6 +222,7 @@ async fn a_secret_that_is_replaced_or_not_to_be_had() {
     };
     let diagnosis = of(AuthServer::APP_SECRET).check().await;
     assert_finds(&server, &diagnosis, "credential", Level::Warn, &["took the next one"]);
+    assert_finds(&server, &diagnosis, "discovery", Level::Ok, &["says: issuer", &server.token_url()]);
     assert_finds(&server, &diagnosis, "token", Level::Ok, &["answered 200"]);
     let diagnosis = of("wr0ng-next").check().await;
     assert_finds(&server, &diagnosis, "credential", Level::Warn, &["no token either"]);

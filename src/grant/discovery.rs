@@ -20,15 +20,17 @@ const RETRY: Duration = Duration::from_secs(300);
 
 /// What an issuer's metadata say that matters here (RFC 8414 2).
 #[derive(Debug)]
-pub(super) struct Metadata {
-    pub(super) issuer: String,
-    pub(super) token_endpoint: Url,
+pub(crate) struct Metadata {
+    /// Where they lie, as `origin::shown` has it.
+    pub(crate) read_from: String,
+    pub(crate) issuer: String,
+    pub(crate) token_endpoint: Url,
     /// Where clients with a certificate go instead (RFC 8705 5).
     pub(super) mtls_token_endpoint: Option<Url>,
     /// Where tokens are revoked (RFC 7009), and the same for clients with a certificate.
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) mtls_revocation_endpoint: Option<Url>,
-    pub(super) auth_methods: Vec<String>,
+    pub(crate) auth_methods: Vec<String>,
     /// How assertions may be signed.
     pub(super) auth_algorithms: Vec<String>,
 }
@@ -82,7 +84,7 @@ impl Discovery {
 
     /// What is at hand, and whether it is due for a re-reading. That counts as begun, so that one that hangs until
     /// the attempt is given up does not stand in the way of the next attempt.
-    fn at_hand(&self, issuer: &str, now: Moment) -> Option<(Arc<Metadata>, bool)> {
+    pub(super) fn at_hand(&self, issuer: &str, now: Moment) -> Option<(Arc<Metadata>, bool)> {
         let mut cached = self.lock();
         let cached = cached.as_mut().filter(|cached| cached.metadata.issuer == issuer)?;
         let due = now.since(&cached.looked) >= cached.serves;
@@ -124,8 +126,9 @@ async fn read(
         if status == StatusCode::OK
             && let Some(found) = understand(answer.body())
         {
-            return check(found, issuer, allow_insecure)
-                .map_err(|error| error.with_server(origin::shown(&url)));
+            let read_from = origin::shown(&url);
+            return check(found, issuer, allow_insecure, read_from.clone())
+                .map_err(|error| error.with_server(read_from));
         }
         wait = wait.max(pacing::retry_after(answer.headers(), clock.now().wall));
         answers.push((url, status));
@@ -202,7 +205,7 @@ fn understand(body: &[u8]) -> Option<Found> {
     })
 }
 
-fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
+fn check(found: Found, issuer: &str, allow_insecure: bool, read_from: String) -> Result<Metadata> {
     if found.issuer != issuer {
         let slash = found.issuer.trim_end_matches('/') == issuer.trim_end_matches('/');
         let theirs: String = found.issuer.chars().take(200).collect();
@@ -221,6 +224,7 @@ fn check(found: Found, issuer: &str, allow_insecure: bool) -> Result<Metadata> {
         url.and_then(|url| origin::parse_secure("the metadata's endpoint", &url, allow_insecure).ok())
     };
     Ok(Metadata {
+        read_from,
         issuer: found.issuer,
         token_endpoint: origin::parse_secure(
             "the metadata's token_endpoint",

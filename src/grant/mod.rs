@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use assertion::Recipient;
 use client_auth::{Basic, Proven};
-use discovery::Metadata;
+pub(crate) use discovery::Metadata;
 use response::Asked;
 
 use crate::clock::Clock;
@@ -51,7 +51,7 @@ pub(crate) use nonce::NonceOf;
 #[cfg(feature = "testing")]
 pub(crate) use public_jwk::{hash, thumbprint};
 pub use quota::Quota;
-pub(crate) use recording::{BASIC, Claims, Exchange, Recording, SIGNED, Said};
+pub(crate) use recording::{Answer, BASIC, Claims, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};
@@ -151,6 +151,14 @@ impl TokenEndpoint {
     /// Whether the token endpoint is to be found by discovery.
     pub(crate) fn has_issuer(&self) -> bool {
         matches!(self.server, Server::Issuer(_))
+    }
+
+    /// The issuer's metadata, if they were found.
+    pub(crate) fn metadata(&self, clock: &Clock) -> Option<Arc<Metadata>> {
+        match &self.server {
+            Server::TokenUrl(_) => None,
+            Server::Issuer(issuer) => Some(self.discovery.at_hand(issuer, clock.now())?.0),
+        }
     }
 
     pub(crate) fn grant_request(&self) -> &GrantRequest {

@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Deserialize;
-use url::Url;
 use zeroize::Zeroizing;
 
 use super::document::Document;
@@ -24,41 +23,39 @@ use crate::origin;
 pub(crate) const BASIC: &str = "client_secret_basic";
 pub(crate) const SIGNED: &str = "a signed assertion";
 
-/// What is kept of one request and its answer: neither the secret nor the token.
+/// What is kept of requests and answers: neither a secret nor a token.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recorded {
+    /// How the client authenticated last, answered or not; `None` before the token endpoint was asked.
+    pub(crate) method: Option<&'static str>,
+    /// By the last answer that has a `Date`.
+    pub(crate) skew: Option<Skew>,
+    /// Whether there was any answer.
+    pub(crate) answered: bool,
+    /// Those of the token endpoint, in their order.
+    pub(crate) answers: Vec<Answer>,
+}
+
+/// How the server's clock differs from ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Skew {
+    /// The server's `Date` less our wall clock, in seconds.
+    pub(crate) seconds: f64,
+    /// The half round trip and the whole second of `Date`, by which that may be wrong.
+    pub(crate) blur: f64,
+}
+
+/// An answer of the token endpoint.
 #[derive(Debug, Clone)]
-pub(crate) struct Exchange {
+pub(crate) struct Answer {
     /// As `origin::shown` has it.
     pub(crate) url: String,
     pub(crate) status: StatusCode,
-    /// The server's `Date` less our wall clock, in seconds.
-    pub(crate) skew: Option<f64>,
-    /// The half round trip and the whole second of `Date`, by which that may be wrong.
-    pub(crate) blur: f64,
-    pub(crate) said: Said,
-}
-
-/// What matters in the answer.
-#[derive(Debug, Clone)]
-pub(crate) enum Said {
-    /// A discovery document, or what stood in its place.
-    Metadata(Announced),
-    /// An answer of the token endpoint.
-    Token {
-        has_expires_in: bool,
-        /// Where the token is a JWT.
-        claims: Option<Claims>,
-        /// Our wall clock, in seconds since the Unix epoch.
-        answered: f64,
-    },
-}
-
-/// What a discovery document says (RFC 8414 2).
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Announced {
-    pub(crate) issuer: Option<String>,
-    pub(crate) token_endpoint: Option<String>,
-    pub(crate) token_endpoint_auth_methods_supported: Vec<String>,
+    pub(crate) has_expires_in: bool,
+    /// Where the token is a JWT.
+    pub(crate) claims: Option<Claims>,
+    /// Our wall clock, in seconds since the Unix epoch.
+    pub(crate) at: f64,
 }
 
 /// What a JWT says of itself (RFC 7519 4.1), not verified.
@@ -105,35 +102,18 @@ impl Claims {
     }
 }
 
-/// The exchanges with an authorization server, in their order.
+/// A record that is being made.
 #[derive(Debug, Default)]
-pub(crate) struct Recording {
-    exchanges: Mutex<Vec<Exchange>>,
-    /// How the client authenticated last, answered or not; `None` before the token endpoint was asked.
-    method: Mutex<Option<&'static str>>,
-}
+pub(crate) struct Recording(Mutex<Recorded>);
 
 impl Recording {
-    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        lock(&self.exchanges).clone()
+    pub(crate) fn so_far(&self) -> Recorded {
+        self.lock().clone()
     }
 
-    pub(crate) fn method(&self) -> Option<&'static str> {
-        *lock(&self.method)
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What is needed of a request until its answer is judged.
-struct Sent {
-    url: String,
-    /// Of the token endpoint.
-    form: Option<Bytes>,
-    proof: Option<HeaderValue>,
-    wall: Duration,
 }
 
 /// A transport that keeps what is said over it.
@@ -144,37 +124,49 @@ struct Recorder {
     recording: Arc<Recording>,
 }
 
+/// What is needed of a request to the token endpoint until its answer is judged.
+struct Sent {
+    url: String,
+    form: Bytes,
+    proof: Option<HeaderValue>,
+}
+
 impl Recorder {
-    fn keep(&self, sent: &Sent, answer: &Response<Bytes>) {
-        let answered = self.clock.now().wall;
-        let date = answer.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+    fn keep(&self, sent: Option<Sent>, began: Duration, response: &Response<Bytes>) {
+        let at = self.clock.now().wall;
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let date = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
-        let trip = answered.saturating_sub(sent.wall).as_secs_f64();
+        let half_trip = at.saturating_sub(began).as_secs_f64() / 2.0;
         // `Date` is cut to the whole second.
-        let skew = date.map(|date| date.as_secs_f64() + 0.5 - (sent.wall.as_secs_f64() + trip / 2.0));
-        let said = match &sent.form {
-            None => Said::Metadata(serde_json::from_slice(answer.body()).unwrap_or_default()),
-            Some(form) => {
-                let document = Document::parse(answer.body()).ok();
-                let document = document.as_ref().filter(|_| answer.status().is_success());
-                let token = document.and_then(|document| document.text("access_token"));
-                let quoter = Quoter {
-                    credentials: &self.credentials,
-                    token,
-                    assertion: field(form, "client_assertion="),
-                    proof: sent.proof.as_ref().and_then(|proof| proof.to_str().ok()),
-                };
-                Said::Token {
-                    has_expires_in: document.is_some_and(|document| document.number("expires_in").is_some()),
-                    claims: token.and_then(|token| Claims::of(token, &quoter)),
-                    answered: answered.as_secs_f64(),
-                }
-            }
+        let skew = date.map(|date| Skew {
+            seconds: date.as_secs_f64() + 0.5 - (began.as_secs_f64() + half_trip),
+            blur: 0.5 + half_trip,
+        });
+        let answer = sent.map(|sent| self.judged(sent, response, at.as_secs_f64()));
+        let mut recorded = self.recording.lock();
+        recorded.skew = skew.or(recorded.skew);
+        recorded.answered = true;
+        recorded.answers.extend(answer);
+    }
+
+    fn judged(&self, sent: Sent, response: &Response<Bytes>, at: f64) -> Answer {
+        let status = response.status();
+        let document = Document::parse(response.body()).ok().filter(|_| status.is_success());
+        let token = document.as_ref().and_then(|document| document.text("access_token"));
+        let quoter = Quoter {
+            credentials: &self.credentials,
+            token,
+            assertion: field(&sent.form, "client_assertion="),
+            proof: sent.proof.as_ref().and_then(|proof| proof.to_str().ok()),
         };
-        let exchange =
-            Exchange { url: sent.url.clone(), status: answer.status(), skew, blur: 0.5 + trip / 2.0, said };
-        lock(&self.recording.exchanges).push(exchange);
+        Answer {
+            url: sent.url,
+            status,
+            has_expires_in: document.as_ref().is_some_and(|document| document.number("expires_in").is_some()),
+            claims: token.and_then(|token| Claims::of(token, &quoter)),
+            at,
+        }
     }
 }
 
@@ -183,16 +175,17 @@ impl Transport for Recorder {
         &self,
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {
-        let url =
-            Url::parse(&request.uri().to_string()).map_or_else(|_| String::new(), |url| origin::shown(&url));
-        let form = (request.method() == Method::POST).then(|| request.body().clone());
-        *lock(&self.recording.method) = form.is_some().then(|| method_of(&request));
-        let proof = request.headers().get(PROOF).cloned();
-        let sent = Sent { url, form, proof, wall: self.clock.now().wall };
+        let sent = (request.method() == Method::POST).then(|| Sent {
+            url: origin::shown_text(&request.uri().to_string()),
+            form: request.body().clone(),
+            proof: request.headers().get(PROOF).cloned(),
+        });
+        self.recording.lock().method = sent.is_some().then(|| method_of(&request));
         Box::pin(async move {
-            let answer = self.by.send(request).await?;
-            self.keep(&sent, &answer);
-            Ok(answer)
+            let began = self.clock.now().wall;
+            let response = self.by.send(request).await?;
+            self.keep(sent, began, &response);
+            Ok(response)
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Diagnosis, Level};
 use crate::error::{Error, ErrorKind};
-use crate::grant::{BASIC, Claims, Exchange, GrantRequest, Quota, Said, TokenResponse};
+use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, Quota, Recorded, TokenResponse};
 use crate::origin;
 use crate::renewal::{RenewalPolicy, Schedule};
 
@@ -13,54 +13,24 @@ const MOST_SKEW: f64 = 10.0;
 /// Lifetimes shorter than this cost many tokens.
 const SHORT: Duration = Duration::from_secs(60);
 
-/// An answer of the token endpoint.
-pub(super) struct Answer<'a> {
-    exchange: &'a Exchange,
-    has_expires_in: bool,
-    pub(super) claims: Option<&'a Claims>,
-    answered: f64,
-}
-
-impl<'a> Answer<'a> {
-    pub(super) fn of(exchange: &'a Exchange) -> Option<Self> {
-        match &exchange.said {
-            Said::Metadata(_) => None,
-            Said::Token { has_expires_in, claims, answered } => Some(Self {
-                exchange,
-                has_expires_in: *has_expires_in,
-                claims: claims.as_ref(),
-                answered: *answered,
-            }),
-        }
-    }
-}
-
 /// Whether the token endpoint was found; `error` is what happened before it was asked.
-pub(super) fn discovery(diagnosis: &mut Diagnosis, exchanges: &[Exchange], error: Option<&Error>) -> bool {
-    let document = exchanges.iter().rev().find_map(|exchange| match &exchange.said {
-        Said::Metadata(said) if said.token_endpoint.is_some() => Some((exchange, said)),
-        _ => None,
-    });
-    let of_document = |url: &str| error.is_none_or(|error| error.server() != Some(url));
-    match (document.filter(|(exchange, _)| of_document(&exchange.url)), error) {
-        (Some((exchange, said)), _) => {
-            let issuer = said.issuer.as_deref().unwrap_or_default();
-            let endpoint = said.token_endpoint.as_deref().map(origin::shown_text).unwrap_or_default();
-            let methods = match &said.token_endpoint_auth_methods_supported[..] {
-                [] => "does not say how to authenticate".to_owned(),
-                methods => format!("takes {}", methods.join(", ")),
-            };
-            let text =
-                format!("{} says: issuer {issuer}, token endpoint {endpoint}, {methods}", exchange.url);
-            diagnosis.add(Level::Ok, "discovery", text);
-            true
-        }
-        (None, Some(error)) => {
-            diagnosis.add(Level::Fail, "discovery", failure(error));
-            false
-        }
-        (None, None) => true,
+pub(super) fn discovery(
+    diagnosis: &mut Diagnosis,
+    metadata: Option<&Metadata>,
+    error: Option<&Error>,
+) -> bool {
+    if let Some(Metadata { read_from, issuer, token_endpoint, auth_methods, .. }) = metadata {
+        let methods = match &auth_methods[..] {
+            [] => "does not say how to authenticate".to_owned(),
+            methods => format!("takes {}", methods.join(", ")),
+        };
+        let endpoint = origin::shown(token_endpoint);
+        let text = format!("{read_from} says: issuer {issuer}, token endpoint {endpoint}, {methods}");
+        diagnosis.add(Level::Ok, "discovery", text);
+    } else if let Some(error) = error {
+        diagnosis.add(Level::Fail, "discovery", failure(error));
     }
+    metadata.is_some()
 }
 
 /// An error, and what to do where it does not say so itself.
@@ -79,32 +49,30 @@ fn failure(error: &Error) -> String {
 
 pub(super) fn granted(
     diagnosis: &mut Diagnosis,
-    answers: &[Answer<'_>],
+    recorded: &Recorded,
     outcome: Result<&TokenResponse, &Error>,
-    method: Option<&'static str>,
     bound: bool,
 ) {
-    match (outcome, answers) {
+    let Recorded { answers, method, .. } = recorded;
+    match (outcome, &answers[..]) {
         (Err(error), _) => {
             let method =
                 method.map_or("nothing was sent".to_owned(), |method| format!("authenticated by {method}"));
             diagnosis.add(Level::Fail, "token", format!("{}; {method}", failure(error)));
         }
         // Without a nonce to repeat there is one other reason to ask again.
-        (Ok(_), [_, .., last]) if !bound && method == Some(BASIC) => diagnosis.add(
+        (Ok(_), [_, .., last]) if !bound && *method == Some(BASIC) => diagnosis.add(
             Level::Warn,
             "token",
             format!(
                 "granted by {} only after a refusal: it takes id and secret as they are; set \
                  `ClientAuth::ClientSecretBasicRaw`",
-                last.exchange.url
+                last.url
             ),
         ),
         (Ok(_), answers) => {
-            let (url, status) = answers
-                .last()
-                .map(|answer| (&*answer.exchange.url, answer.exchange.status.as_u16()))
-                .unwrap_or_default();
+            let (url, status) =
+                answers.last().map(|answer| (&*answer.url, answer.status.as_u16())).unwrap_or_default();
             let bound = if bound { ", bound by DPoP" } else { "" };
             diagnosis.add(
                 Level::Ok,
@@ -119,7 +87,7 @@ pub(super) fn lifetime(
     diagnosis: &mut Diagnosis,
     policy: &RenewalPolicy,
     response: &TokenResponse,
-    answer: Option<&Answer<'_>>,
+    answer: Option<&Answer>,
 ) {
     let TokenResponse { lifetime, round_trip, refresh_in, .. } = response;
     let plan = |draw| Schedule::new(policy, *lifetime, *round_trip, *refresh_in, draw);
@@ -135,7 +103,8 @@ pub(super) fn lifetime(
         seconds(late.renew_after),
         seconds(late.serve_for)
     );
-    let claimed = answer.and_then(|answer| Some(answer.claims?.exp? - answer.claims?.iat?));
+    let claimed =
+        answer.and_then(|answer| answer.claims.as_ref()).and_then(|claims| Some(claims.exp? - claims.iat?));
     if answer.is_some_and(|answer| !answer.has_expires_in) {
         let text = format!("{text}; the server does not say it (`expires_in`), so it is a guess");
         diagnosis.add(Level::Warn, "lifetime", text);
@@ -197,19 +166,14 @@ pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims
     }
 }
 
-pub(super) fn clock(
-    diagnosis: &mut Diagnosis,
-    exchanges: &[Exchange],
-    answer: Option<&Answer<'_>>,
-    signs: bool,
-) {
-    let date = exchanges.iter().rev().find_map(|exchange| Some((exchange.skew?, exchange.blur)));
+pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool) {
+    let answer = recorded.answers.last();
     // What was issued before is older by right; what comes from the future is not.
-    let issued = answer.and_then(|answer| Some(answer.claims?.iat? - answer.answered));
-    let (skew, blur) = match (date, issued) {
-        (Some(date), _) => date,
+    let issued = answer.and_then(|answer| Some(answer.claims.as_ref()?.iat? - answer.at));
+    let (skew, blur) = match (recorded.skew, issued) {
+        (Some(skew), _) => (skew.seconds, skew.blur),
         (None, Some(issued)) => (issued, 1.0),
-        (None, None) if exchanges.is_empty() => return,
+        (None, None) if !recorded.answered => return,
         (None, None) => {
             return diagnosis.add(Level::Ok, "clock", "not to be compared: the server sends no `Date`");
         }

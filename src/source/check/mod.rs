@@ -6,15 +6,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use findings::{Answer, audience, clock, discovery, granted, lifetime, quota, scope};
+use findings::{audience, clock, discovery, granted, lifetime, quota, scope};
 use tokio::runtime::Handle;
 
 use super::TokenSource;
 use super::builder::Builder;
 use crate::credentials::{Credentials, Good};
 use crate::error::{Error, ErrorKind, Result};
-use crate::grant::{Recording, SIGNED, TokenEndpoint, TokenResponse, is_authentication_refused};
-use crate::secret::is_layout;
+use crate::grant::{Recorded, SIGNED, TokenResponse, is_authentication_refused};
+use crate::secret::one_line;
 
 const MOST_TEXT: usize = 600;
 
@@ -63,18 +63,9 @@ impl Diagnosis {
         self.findings.iter().filter(|finding| finding.level == level).count()
     }
 
-    fn add(&mut self, level: Level, check: &'static str, text: impl Into<String>) {
-        self.findings.push(Finding { level, check, text: text.into() });
-    }
-
     /// A finding is one line, whatever a server put into it.
-    fn on_lines(mut self) -> Self {
-        for finding in &mut self.findings {
-            let text: String =
-                finding.text.chars().filter(|c| !c.is_control() && !is_layout(*c)).take(MOST_TEXT).collect();
-            finding.text = text;
-        }
-        self
+    fn add(&mut self, level: Level, check: &'static str, text: impl AsRef<str>) {
+        self.findings.push(Finding { level, check, text: one_line(text.as_ref(), &[], MOST_TEXT) });
     }
 }
 
@@ -116,7 +107,7 @@ impl<T> Builder<T> {
             Ok(source) => source.checked(diagnosis).await,
             Err(error) => {
                 diagnosis.add(Level::Fail, "settings", error.to_string());
-                diagnosis.on_lines()
+                diagnosis
             }
         }
     }
@@ -129,18 +120,19 @@ impl TokenSource {
             diagnosis.add(Level::Fail, "settings", "there is no tokio runtime: await it within one");
             return diagnosis;
         }
-        let timeout = family.policy.request_timeout;
-        let given = family.credentials.ask(&family.clock, timeout / 2, Good::For(Duration::ZERO)).await;
-        let (Some(known), server) = (family.credentials.known(), family.endpoint.server()) else {
+        let patience = family.policy.request_timeout / 2;
+        let given = family.credentials.ask(&family.clock, patience, Good::For(Duration::ZERO)).await;
+        let Some(known) = family.credentials.known() else {
             let text = given.err().map(|error| error.to_string()).unwrap_or_default();
             diagnosis.add(Level::Fail, "credential", text);
-            return diagnosis.on_lines();
+            return diagnosis;
         };
-        diagnosis.add(Level::Ok, "settings", format!("app id {:?} at {server}", known.current.app_id));
+        let (app_id, server) = (&known.current.app_id, family.endpoint.server());
+        diagnosis.add(Level::Ok, "settings", format!("app id {app_id:?} at {server}"));
         if let Err(error) = given {
             diagnosis.add(Level::Warn, "credential", format!("{error}; what was given before is used"));
         }
-        let (mut outcome, mut endpoint, mut recording) = self.asked(&known.current).await;
+        let (mut outcome, mut recorded) = self.asked(&known.current).await;
         if let (Err(refusal), Some(next)) = (&outcome, &known.next)
             && is_authentication_refused(refusal)
         {
@@ -148,42 +140,37 @@ impl TokenSource {
             if second.0.is_ok() {
                 let text = "the server refused it, and took the next one: put that in its place";
                 diagnosis.add(Level::Warn, "credential", text);
-                (outcome, endpoint, recording) = second;
+                (outcome, recorded) = second;
             } else {
                 diagnosis.add(Level::Warn, "credential", "the next secret gave no token either");
             }
         }
 
-        let exchanges = recording.exchanges();
-        let request = endpoint.grant_request();
-        let method = recording.method();
-        let answers: Vec<_> = exchanges.iter().filter_map(Answer::of).collect();
-        let error = outcome.as_ref().err().filter(|_| method.is_none());
-        if !endpoint.has_issuer() {
+        let Recorded { method, answers, .. } = &recorded;
+        let has_issuer = family.endpoint.has_issuer();
+        if !has_issuer {
             diagnosis.add(Level::Ok, "discovery", "none: the token endpoint is given by `token_url`");
         }
-        if !endpoint.has_issuer() || discovery(&mut diagnosis, &exchanges, error) {
-            granted(&mut diagnosis, &answers, outcome.as_ref(), method, family.dpop.is_some());
+        let metadata = family.endpoint.metadata(&family.clock);
+        let error = outcome.as_ref().err().filter(|_| method.is_none());
+        if !has_issuer || discovery(&mut diagnosis, metadata.as_deref(), error) {
+            granted(&mut diagnosis, &recorded, outcome.as_ref(), family.dpop.is_some());
         }
         if let Ok(response) = &outcome {
-            let claims = answers.last().and_then(|answer| answer.claims);
-            lifetime(&mut diagnosis, &family.policy, response, answers.last());
+            let (request, answer) = (family.endpoint.grant_request(), answers.last());
+            lifetime(&mut diagnosis, &family.policy, response, answer);
             scope(&mut diagnosis, request, response);
-            audience(&mut diagnosis, request, claims);
+            audience(&mut diagnosis, request, answer.and_then(|answer| answer.claims.as_ref()));
         }
-        let signs = family.dpop.is_some() || method == Some(SIGNED);
-        clock(&mut diagnosis, &exchanges, answers.last(), signs);
+        clock(&mut diagnosis, &recorded, family.dpop.is_some() || *method == Some(SIGNED));
         if let Ok(response) = &outcome {
             quota(&mut diagnosis, response.quotas.first());
         }
-        diagnosis.on_lines()
+        diagnosis
     }
 
-    /// One token request by an endpoint of its own, and what was said.
-    async fn asked(
-        &self,
-        credentials: &Arc<Credentials>,
-    ) -> (Result<TokenResponse>, TokenEndpoint, Arc<Recording>) {
+    /// One token request, and what was said.
+    async fn asked(&self, credentials: &Arc<Credentials>) -> (Result<TokenResponse>, Recorded) {
         let family = &self.family;
         let timeout = family.policy.request_timeout;
         let (endpoint, recording) = family.endpoint.recorded(&family.clock, credentials);
@@ -194,6 +181,6 @@ impl TokenSource {
                 format!("the authorization server did not answer within {timeout:?}"),
             ).with_server(endpoint.server())),
         };
-        (outcome, endpoint, recording)
+        (outcome, recording.so_far())
     }
 }
