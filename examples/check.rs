@@ -1,6 +1,7 @@
 //! Why does it not work? From the environment to a verdict, never with the secret or the token.
 //!
-//! `cargo run --example check` reads `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET` (or `EVERTOKEN_API_KEY`),
+//! `cargo run --example check` reads `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET` (or `EVERTOKEN_API_KEY`, or
+//! `EVERTOKEN_CREDENTIALS_FILE`),
 //! `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`, and `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE`, `EVERTOKEN_BASE_URL`; with
 //! `-- --demo` it asks an authorization server in a box. The exit code is 1 where something failed.
 #![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
@@ -13,7 +14,7 @@ use evertoken::{Builder, TokenSource};
 const USAGE: &str = "\
 Nothing is set. Give what your provider gave you, then run this again:
 
-  EVERTOKEN_APP_ID, EVERTOKEN_APP_SECRET   or EVERTOKEN_API_KEY in their place
+  EVERTOKEN_APP_ID, EVERTOKEN_APP_SECRET   or EVERTOKEN_API_KEY, or EVERTOKEN_CREDENTIALS_FILE
   EVERTOKEN_ISSUER                         or EVERTOKEN_TOKEN_URL, where there is no discovery
   EVERTOKEN_AUDIENCE, EVERTOKEN_SCOPE      where the API wants them
 
