@@ -85,6 +85,13 @@ async fn endings(server: &AuthServer) {
     let answers = indiscretions().into_iter().filter(|fault| !grants(fault));
     let answers = answers.chain([echo(400), echo(401), echo(503)]).map(Some);
     for fault in answers.chain([None]) {
+        if let Some(fault) = &fault {
+            server.fail_next_revocation(fault.clone());
+            let diagnosis = builder(server).revoke_on_shutdown(true).check().await;
+            put_out(&diagnosis.to_string());
+            show(diagnosis);
+            server.heal();
+        }
         let client = builder(server).revoke_on_shutdown(true);
         show(&client);
         let client = client.build().unwrap();

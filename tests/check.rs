@@ -235,3 +235,17 @@ async fn a_secret_that_is_replaced_or_not_to_be_had() {
     let provided = TokenSource::builder_with(CredentialSource::provider(given)).issuer(server.issuer());
     assert_finds(&server, &provided.check().await, "token", Level::Ok, &["answered 200"]);
 }
+
+#[tokio::test]
+async fn its_own_token_is_revoked_where_shutdown_would() {
+    let server = AuthServer::start().await.unwrap();
+    builder(&server).check().await;
+    assert_eq!(server.revocations(), 0);
+    let diagnosis = builder(&server).revoke_on_shutdown(true).check().await;
+    assert_finds(&server, &diagnosis, "revocation", Level::Ok, &["of no use any more"]);
+    assert_eq!(server.revocations(), 1);
+    let nowhere = format!("{}/nowhere", server.issuer());
+    let diagnosis = builder(&server).revoke_on_shutdown(true).revocation_url(nowhere).check().await;
+    assert_finds(&server, &diagnosis, "revocation", Level::Warn, &["/nowhere"]);
+    assert!(diagnosis.is_ok());
+}

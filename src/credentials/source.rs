@@ -109,7 +109,9 @@ impl CredentialSource {
     /// ```no_run
     /// use evertoken::{AppCredentials, Client, CredentialSource};
     ///
-    /// # async fn secret_of(_: &str, _: &str) -> Result<String, std::io::Error> { unimplemented!() }
+    /// # async fn secret_of(name: &str, stage: &str) -> Result<String, std::io::Error> {
+    /// #     std::fs::read_to_string(format!("{name}.{stage}"))
+    /// # }
     /// # fn run() -> evertoken::Result<()> {
     /// let source = CredentialSource::provider(|| async {
     ///     // From a store that has stages, as AWS Secrets Manager has them:

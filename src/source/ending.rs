@@ -18,11 +18,11 @@ const AT_ONCE: usize = 8;
 
 impl<T> Builder<T> {
     /// With `true`, `shutdown` revokes the tokens that are held (RFC 7009), so that a copy that leaked is of no use any
-    /// more. `false` by default: a token then lives on until it expires.
+    /// more; [`check`](Self::check) does the same with its own. `false` by default: a token then lives on until it expires.
     ///
     /// The endpoint is the `revocation_endpoint` of the issuer's metadata (or their alias for mutual TLS), or that of
     /// [`revocation_url`](Self::revocation_url); the client authenticates there as at the token endpoint. Only
-    /// `shutdown` revokes: dropping the last clone cannot wait for a server. Not revoked is a token that a renewal has
+    /// they revoke: dropping the last clone cannot wait for a server. Not revoked is a token that a renewal has
     /// replaced, for calls on their way may carry it; nor one whose request was broken off by `shutdown`.
     pub fn revoke_on_shutdown(mut self, revoke: bool) -> Self {
         self.config.revoke_on_shutdown = revoke;
@@ -38,7 +38,7 @@ impl<T> Builder<T> {
 }
 
 /// Where tokens are revoked: here, else where the metadata say.
-pub(super) struct Revocation(Option<Url>);
+pub(super) struct Revocation(pub(super) Option<Url>);
 
 impl Revocation {
     /// What was asked for, where it was and can be done.

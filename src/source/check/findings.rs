@@ -196,6 +196,13 @@ pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool)
     }
 }
 
+pub(super) fn revocation(diagnosis: &mut Diagnosis, outcome: Result<(), Error>) {
+    match outcome {
+        Ok(()) => diagnosis.add(Level::Ok, "revocation", "the token is of no use any more"),
+        Err(error) => diagnosis.add(Level::Warn, "revocation", failure(&error)),
+    }
+}
+
 pub(super) fn quota(diagnosis: &mut Diagnosis, quota: Option<&Quota>) {
     let Some(quota) = quota else {
         return diagnosis.add(Level::Ok, "quota", "the server does not say");

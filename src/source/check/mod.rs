@@ -6,14 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use findings::{audience, clock, discovery, granted, lifetime, quota, scope};
+use findings::{audience, clock, discovery, granted, lifetime, quota, revocation, scope};
 use tokio::runtime::Handle;
 
 use super::TokenSource;
 use super::builder::Builder;
+use super::ending::Revocation;
+use super::family::Family;
 use crate::credentials::{Credentials, Good};
 use crate::error::{Error, ErrorKind, Result};
-use crate::grant::{Recorded, SIGNED, TokenResponse, is_authentication_refused};
+use crate::grant::{Recorded, SIGNED, TokenEndpoint, TokenResponse, is_authentication_refused};
 use crate::secret::one_line;
 
 const MOST_TEXT: usize = 600;
@@ -36,7 +38,7 @@ pub enum Level {
 pub struct Finding {
     /// How grave it is.
     pub level: Level,
-    /// What was looked at: `settings`, `credential`, `discovery`, `token`, `lifetime`, `scope`, `audience`, `clock` or `quota`.
+    /// What was looked at: `settings`, `credential`, `discovery`, `token`, `lifetime`, `scope`, `audience`, `clock`, `quota` or `revocation`.
     pub check: &'static str,
     /// What was found, and what to do about it where that is not `Ok`. It holds neither secret nor token.
     pub text: String,
@@ -90,8 +92,8 @@ impl fmt::Display for Diagnosis {
 impl<T> Builder<T> {
     /// Asks for one token with these settings and says, step by step, what came of it: discovery, how the client
     /// authenticated, lifetime, scope, audience, clocks, quota. For a person who wants to know why it does not work; the
-    /// token is dropped. The credential source, the request, and one more with the next secret where the first is refused, take
-    /// at most two and a half times the policy's `request_timeout` (10 s by default). It costs a token of the quota.
+    /// token is dropped, and revoked where `shutdown` would. The credential source, the request, one more with the next secret where the first is refused, and the revocation take
+    /// at most three and a half times the policy's `request_timeout` (10 s by default). It costs a token of the quota.
     ///
     /// There is no error: whatever goes wrong, be it a mistake in the settings or no tokio runtime, is a finding.
     ///
@@ -132,7 +134,8 @@ impl TokenSource {
         if let Err(error) = given {
             diagnosis.add(Level::Warn, "credential", format!("{error}; what was given before is used"));
         }
-        let (mut outcome, mut recorded) = self.asked(&known.current).await;
+        let mut used = &known.current;
+        let (mut outcome, mut recorded, mut endpoint) = self.asked(used).await;
         if let (Err(refusal), Some(next)) = (&outcome, &known.next)
             && is_authentication_refused(refusal)
         {
@@ -140,7 +143,8 @@ impl TokenSource {
             if second.0.is_ok() {
                 let text = "the server refused it, and took the next one: put that in its place";
                 diagnosis.add(Level::Warn, "credential", text);
-                (outcome, recorded) = second;
+                used = next;
+                (outcome, recorded, endpoint) = second;
             } else {
                 diagnosis.add(Level::Warn, "credential", "the next secret gave no token either");
             }
@@ -166,21 +170,36 @@ impl TokenSource {
         if let Ok(response) = &outcome {
             quota(&mut diagnosis, response.quotas.first());
         }
+        if let (Ok(response), Some(Revocation(url))) = (&outcome, &family.revocation) {
+            let token = response.text.token();
+            revocation(
+                &mut diagnosis,
+                self.in_time(endpoint.revoke(&family.clock, used, token, url.as_ref())).await,
+            );
+        }
         diagnosis
     }
 
     /// One token request, and what was said.
-    async fn asked(&self, credentials: &Arc<Credentials>) -> (Result<TokenResponse>, Recorded) {
-        let family = &self.family;
-        let timeout = family.policy.request_timeout;
-        let (endpoint, recording) = family.endpoint.recorded(&family.clock, credentials);
-        let outcome = tokio::select! {
-            outcome = endpoint.request(&family.clock, credentials) => outcome,
-            () = family.clock.wait(timeout) => Err(Error::new(
+    async fn asked(
+        &self,
+        credentials: &Arc<Credentials>,
+    ) -> (Result<TokenResponse>, Recorded, TokenEndpoint) {
+        let clock = &self.family.clock;
+        let (endpoint, recording) = self.family.endpoint.recorded(clock, credentials);
+        let outcome = self.in_time(endpoint.request(clock, credentials)).await;
+        (outcome, recording.so_far(), endpoint)
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let Family { policy, clock, endpoint, .. } = &*self.family;
+        let timeout = policy.request_timeout;
+        tokio::select! {
+            outcome = answer => outcome,
+            () = clock.wait(timeout) => Err(Error::new(
                 ErrorKind::AuthServerUnavailable,
                 format!("the authorization server did not answer within {timeout:?}"),
             ).with_server(endpoint.server())),
-        };
-        (outcome, recording.so_far())
+        }
     }
 }
