@@ -220,10 +220,11 @@ async fn a_secret_that_is_replaced_or_not_to_be_had() {
         let given = AppCredentials::new(AuthServer::APP_ID, "wr0ng-first").next_secret(next);
         TokenSource::builder_with(given).issuer(server.issuer())
     };
-    let diagnosis = of(AuthServer::APP_SECRET).check().await;
+    let diagnosis = of(AuthServer::APP_SECRET).revoke_on_shutdown(true).check().await;
     assert_finds(&server, &diagnosis, "credential", Level::Warn, &["took the next one"]);
     assert_finds(&server, &diagnosis, "discovery", Level::Ok, &["says: issuer", &server.token_url()]);
     assert_finds(&server, &diagnosis, "token", Level::Ok, &["answered 200"]);
+    assert_finds(&server, &diagnosis, "revocation", Level::Ok, &[]);
     let diagnosis = of("wr0ng-next").check().await;
     assert_finds(&server, &diagnosis, "credential", Level::Warn, &["no token either"]);
     assert_finds(&server, &diagnosis, "token", Level::Fail, &["invalid_client"]);
