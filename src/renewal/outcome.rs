@@ -39,7 +39,8 @@ impl Refresher {
         if change != Change::None {
             inner.plan.credential_given(&now);
         }
-        if let Some(mended) = self.slot.held().and_then(|held| held.reanchored(&now)) {
+        let mended = |held: &Held| held.ended(&now).or_else(|| held.reanchored(&now));
+        if let Some(mended) = self.slot.held().as_deref().and_then(mended) {
             self.slot.store(Some(mended));
         }
         let held = self.slot.held();

@@ -236,11 +236,12 @@ impl Refresher {
         }
         let now = self.clock.now();
         let inner = self.lock();
+        // Where it is looked at again, or should be by now, that outcome is worth waiting for.
+        if inner.task.attempting || inner.plan.due_in(&now, None).is_none_or(|due| due.is_zero()) {
+            return None;
+        }
         if let Some(error) = &inner.plan.refused {
             return Some(inner.plan.outlook(&now, error));
-        }
-        if inner.task.attempting {
-            return None;
         }
         let error = inner.plan.last_error.as_ref()?;
         let error = inner.plan.outlook(&now, error);

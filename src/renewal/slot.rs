@@ -60,11 +60,23 @@ impl Held {
     pub(crate) fn reanchored(&self, now: &Moment) -> Option<Self> {
         let (boot, then) = (now.boot?, self.anchor.boot?);
         let wall = now.wall.saturating_sub(boot.saturating_sub(then));
-        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld {
+        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld || self.schedule.serve_for.is_zero() {
             return None;
         }
         // The monotonic mark stays: it stops in a suspend, the wall now tells the truth.
         Some(self.anchored(Moment { wall, ..self.anchor }))
+    }
+
+    /// The same token where its time is up: over for good, even where the wall clock is set back to before. `None` where
+    /// there is nothing to change.
+    pub(crate) fn ended(&self, now: &Moment) -> Option<Self> {
+        if self.schedule.serve_for.is_zero() || !self.remaining(now).is_zero() {
+            return None;
+        }
+        let mut this = self.anchored(self.anchor);
+        this.schedule.serve_for = Duration::ZERO;
+        this.fresh_until = (Duration::ZERO, Duration::ZERO);
+        Some(this)
     }
 
     /// How much longer the token may be handed out, by the clock that says least.
@@ -119,6 +131,9 @@ impl Slot {
     pub(crate) fn look(&self, clock: &Clock) -> Look {
         let Some(held) = self.0.load_full() else { return Look::Nothing };
         let now = clock.now();
+        if let Some(ended) = held.ended(&now) {
+            self.0.compare_and_swap(&held, Some(std::sync::Arc::new(ended)));
+        }
         if held.remaining(&now).is_zero() {
             return Look::Nothing;
         }
@@ -250,6 +265,17 @@ mod tests {
     fn a_suspend_is_seen_by_the_next_read() {
         let (hands, clock, slot) = slot(true);
         set(&hands, 101, 5_001 + 7_200, Some(101 + 7_200));
+        assert!(!fast(&slot, &clock));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn what_was_once_seen_to_have_ended_is_over() {
+        let (hands, clock, slot) = slot(true);
+        set(&hands, 101, 5_001 + 7_200, Some(101 + 7_200));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+        // Set back by more than the suspend was long; the monotonic clock has stood still.
+        set(&hands, 102, 5_002, Some(102 + 7_200));
         assert!(!fast(&slot, &clock));
         assert!(matches!(slot.look(&clock), Look::Nothing));
     }

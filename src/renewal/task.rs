@@ -31,7 +31,9 @@ pub(super) fn run(refresher: Arc<Refresher>, epoch: u64) -> impl Future<Output =
             changes.mark_unchanged();
             match refresher.next_step(epoch) {
                 Step::Stop => return,
+                // In a fixed order, so that a failure can be replayed.
                 Step::Sleep(length) => tokio::select! {
+                    biased;
                     () = sleep(&refresher.clock, length) => {}
                     () = refresher.wake.notified() => {}
                     _ = changes.changed() => {}
@@ -42,6 +44,7 @@ pub(super) fn run(refresher: Arc<Refresher>, epoch: u64) -> impl Future<Output =
                     tokio::pin!(attempt);
                     loop {
                         tokio::select! {
+                            biased;
                             attempted = &mut attempt => {
                                 // What was asked with an old credential is dropped, and asked anew at once.
                                 if let Some((used, outcome)) = attempted {

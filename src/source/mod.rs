@@ -224,6 +224,7 @@ impl TokenSource {
             }
             let pause = self.family.sleep(left.min(GRACE))?;
             tokio::select! {
+                biased;
                 _ = progress.changed() => seen = None,
                 () = pause => {}
             }
