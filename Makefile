@@ -12,12 +12,12 @@ BOTH := tests/both_providers/Cargo.toml
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples both-providers audit
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers audit
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit both-providers ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation both-providers ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
@@ -47,6 +47,12 @@ examples: ## Runs every example
 	  echo "-- $$example"; \
 	  cargo run --quiet --locked --example $$example -- --demo | tail -n 12 || exit 1; \
 	done
+
+simulation: ## Thousands of client lives in which everything goes wrong
+	cargo test --locked --release --test simulation -- --nocapture
+
+mutations: ## Breaks the code in many places, and expects the simulation to see each; takes 15 minutes
+	tests/simulation/mutations.sh
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

@@ -85,7 +85,7 @@ fn the_rules_hold_whatever_happens() {
         all.steps, all.events, all.calls, all.failed, all.requests, all.tokens
     );
     println!("renewals by age, in twentieths of the life: {:?}", all.ages);
-    assert!(all.failed > 0 && all.failed < all.calls / 4, "failures happen, and are the exception");
+    assert!(all.failed > 0 && all.failed < all.calls / 2, "failures happen, and are the exception");
     let [early, late] = [14..16, 16..18].map(|ages| all.ages[ages].iter().sum::<u64>());
     assert!(early.min(late) * 3 > early.max(late), "renewals are spread out: {early} early, {late} late");
 }
