@@ -98,7 +98,7 @@ async fn a_server_that_is_away() {
     server.fail_next(Fault::Hang);
     let hung = evertoken::RenewalPolicy::default().request_timeout(Duration::from_millis(300));
     let diagnosis = builder(&server).renewal(hung).check().await;
-    assert_finds(&server, &diagnosis, "token", Level::Fail, &["did not answer within 300ms"]);
+    assert_finds(&server, &diagnosis, "token", Level::Fail, &["did not answer within 0.3 s"]);
 }
 
 #[tokio::test]

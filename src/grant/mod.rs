@@ -25,6 +25,7 @@ mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
@@ -138,6 +139,12 @@ impl TokenEndpoint {
             dpop: self.dpop.clone(),
             has_certificate: self.has_certificate,
         }
+    }
+
+    /// For whoever gave up waiting for it.
+    pub(crate) fn silent(&self, waited: Duration) -> Error {
+        let what = format!("the authorization server did not answer within {:.1} s", waited.as_secs_f64());
+        Error::new(ErrorKind::AuthServerUnavailable, what).with_server(self.server())
     }
 
     /// The server as messages name it.

@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::refresher::Refresher;
 use crate::credentials::{Credentials, Good, Known};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::grant::{TokenResponse, is_authentication_refused};
 
 /// An answer of a credential source is good for so long, for all members of a family.
@@ -28,11 +28,9 @@ pub(super) async fn attempt(
     tokio::select! {
         biased;
         attempted = requests(refresher, changes, timeout) => attempted,
-        () = refresher.clock.wait(timeout) => Some((refresher.credentials.get(), Err(Error::new(
-            ErrorKind::AuthServerUnavailable,
-            format!("the authorization server did not answer within {:.1} s", timeout.as_secs_f64()),
-        )
-        .with_server(refresher.endpoint.server())))),
+        () = refresher.clock.wait(timeout) => {
+            Some((refresher.credentials.get(), Err(refresher.endpoint.silent(timeout))))
+        }
     }
 }
 

@@ -423,11 +423,7 @@ impl Refresher {
         };
         tokio::select! {
             biased;
-            () = self.clock.wait(left()) => Err(Error::new(
-                ErrorKind::AuthServerUnavailable,
-                format!("the authorization server did not answer within {:.1} s", patience.as_secs_f64()),
-            )
-            .with_server(self.endpoint.server())),
+            () = self.clock.wait(left()) => Err(self.endpoint.silent(patience)),
             outcome = attempts => outcome,
         }
     }

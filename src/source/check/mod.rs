@@ -14,7 +14,7 @@ use super::builder::Builder;
 use super::ending::Revocation;
 use super::family::Family;
 use crate::credentials::{Credentials, Good};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::grant::{Recorded, SIGNED, TokenEndpoint, TokenResponse, is_authentication_refused};
 use crate::secret::one_line;
 
@@ -196,10 +196,7 @@ impl TokenSource {
         let timeout = policy.request_timeout;
         tokio::select! {
             outcome = answer => outcome,
-            () = clock.wait(timeout) => Err(Error::new(
-                ErrorKind::AuthServerUnavailable,
-                format!("the authorization server did not answer within {timeout:?}"),
-            ).with_server(endpoint.server())),
+            () = clock.wait(timeout) => Err(endpoint.silent(timeout)),
         }
     }
 }
