@@ -6,16 +6,19 @@ mod loopback;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::hint::black_box;
 use std::time::Duration;
 
-use evertoken::http::HeaderValue;
 use evertoken::http::header::{AUTHORIZATION, USER_AGENT};
+use evertoken::http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response};
 use evertoken::testing::AuthServer;
-use evertoken::{Client, TokenSource};
+use evertoken::{Client, TokenLayer, TokenMiddleware, TokenSource, reqwest};
 use house::at_once;
 use loopback::Server;
+use reqwest_middleware::{ClientBuilder, Middleware, Next};
+use tower::{Layer, Service, service_fn};
 
 struct Counting;
 
@@ -48,10 +51,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often this thread allocates in 10,000 runs of `read`.
+const RUNS: usize = 10_000;
+
+/// How often this thread allocates in so many runs of `read`.
 fn allocations<T>(mut read: impl FnMut() -> T) -> usize {
     let before = COUNT.get();
-    for _ in 0..10_000 {
+    for _ in 0..RUNS {
         black_box(read());
     }
     COUNT.get() - before
@@ -123,8 +128,105 @@ async fn a_call_allocates_no_more_than_bare_reqwest() {
     assert!(with <= without, "{with} against {without}");
 }
 
+/// A source with a fresh token for the API of `server`.
+async fn fresh_source(server: &Server) -> TokenSource {
+    let source = server.source();
+    source.token().await.unwrap();
+    source
+}
+
+#[tokio::test]
+async fn the_headers_of_a_call_are_one_map_with_one_entry() {
+    let server = Server::guarded();
+    let source = fresh_source(&server).await;
+    let url = format!("{}orders", server.base_url()).parse().unwrap();
+    let header = source.authorization().await.unwrap();
+
+    let map = allocations(|| HeaderMap::from_iter([(AUTHORIZATION, header.clone())]));
+    assert!(map > 0, "the counter counts");
+    assert_eq!(allocations(|| at_once(source.headers(&Method::GET, &url)).unwrap().unwrap()), map);
+}
+
+#[tokio::test]
+async fn the_tower_layer_allocates_the_box_of_its_future() {
+    let server = Server::guarded();
+    let source = fresh_source(&server).await;
+    let header = source.authorization().await.unwrap();
+    let mut bare = service_fn(|request: Request<&'static str>| {
+        assert!(request.headers().contains_key(AUTHORIZATION));
+        ready(Ok::<_, Infallible>(Response::new(request.into_body())))
+    });
+    let url = format!("{}orders", server.base_url());
+    let request = || Request::post(url.as_str()).body("{}").unwrap();
+
+    let without = allocations(|| {
+        let mut request = request();
+        request.headers_mut().insert(AUTHORIZATION, header.clone());
+        at_once(bare.call(request)).unwrap().unwrap()
+    });
+    let layer = TokenLayer::new(source).unwrap();
+    let (mut replaying, mut once) = (layer.layer(bare), layer.without_replay().layer(bare));
+    let with = allocations(|| at_once(replaying.call(request())).unwrap().unwrap());
+    println!("a bare service: {without} allocations, with the layer: {with}");
+    assert!(without > 0, "the counter counts");
+    assert_eq!(with, without + RUNS);
+    assert_eq!(allocations(|| at_once(once.call(request())).unwrap().unwrap()), without + RUNS);
+}
+
+/// What a middleware costs that does no more than to set a header that it has.
+struct Static(HeaderValue);
+
+#[async_trait::async_trait]
+impl Middleware for Static {
+    async fn handle(
+        &self,
+        mut request: reqwest::Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        request.headers_mut().insert(AUTHORIZATION, self.0.clone());
+        next.run(request, extensions).await
+    }
+}
+
+/// Answers without any network.
+struct Api;
+
+#[async_trait::async_trait]
+impl Middleware for Api {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        _: &mut Extensions,
+        _: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        assert!(request.headers().contains_key(AUTHORIZATION));
+        Ok(Response::new("").into())
+    }
+}
+
+#[tokio::test]
+async fn the_middleware_allocates_what_keeping_the_request_for_a_replay_does() {
+    let server = Server::guarded();
+    let source = fresh_source(&server).await;
+    let header = source.authorization().await.unwrap();
+    let url = format!("{}orders", server.base_url());
+    let chain = |of: ClientBuilder| of.with(Api).build();
+    let http = reqwest::Client::new();
+    let bare = chain(ClientBuilder::new(http.clone()).with(Static(header)));
+    let api = chain(ClientBuilder::new(http.clone()).with(TokenMiddleware::new(source).unwrap()));
+    let request = http.get(&url).build().unwrap();
+
+    let copy = allocations(|| request.try_clone().unwrap());
+    let without = allocations(|| at_once(bare.execute(request.try_clone().unwrap())).unwrap().unwrap());
+    let with = allocations(|| at_once(api.execute(request.try_clone().unwrap())).unwrap().unwrap());
+    println!("a static middleware: {without} allocations, ours: {with}, a copy of the request: {copy}");
+    assert!(without > 0, "the counter counts");
+    assert_eq!(with, without + copy);
+}
+
 #[test]
 fn the_counter_counts() {
-    assert_eq!(allocations(|| Box::new(1)), 10_000);
-    assert_eq!(allocations(|| Vec::<u8>::with_capacity(1).extend_from_slice(&[0; 9])), 20_000);
+    assert_eq!(allocations(|| Box::new(1)), RUNS);
+    assert_eq!(allocations(|| Vec::<u8>::with_capacity(1).extend_from_slice(&[0; 9])), 2 * RUNS);
 }
