@@ -1,89 +1,20 @@
 //! How a client begins, rests and ends: its task ends with the last handle in every state, and nothing is left.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::future::Future;
-use std::sync::{Arc, LazyLock, mpsc};
+mod elsewhere;
+
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use elsewhere::{Elsewhere, one_thread, until, until_no_task_is_left, within};
 use evertoken::testing::{AuthServer, Fault, ManualClock};
 use evertoken::{
     AppCredentials, Client, CredentialSource, ErrorKind, Event, RenewalPolicy, State, TokenSource,
 };
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Ends a wait for what will never come; nothing here is measured against it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The authorization server on a thread of its own, so that a test's runtime has the client's tasks alone.
-struct Elsewhere {
-    server: AuthServer,
-    _until_dropped: oneshot::Sender<()>,
-}
-
-impl Elsewhere {
-    fn new() -> Self {
-        let (_until_dropped, dropped) = oneshot::channel::<()>();
-        let (sender, started) = mpsc::channel();
-        std::thread::spawn(move || {
-            one_thread().block_on(async {
-                sender.send(AuthServer::start().await.unwrap()).unwrap();
-                let _ = dropped.await;
-            });
-        });
-        Self { server: started.recv().unwrap(), _until_dropped }
-    }
-
-    fn source(&self) -> evertoken::Builder<TokenSource> {
-        TokenSource::builder(AuthServer::APP_ID, AuthServer::APP_SECRET).token_url(self.server.token_url())
-    }
-
-    fn client(&self) -> evertoken::ClientBuilder {
-        Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
-            .token_url(self.server.token_url())
-            .base_url(self.server.api_url())
-    }
-
-    /// Waits until the server knows that nobody waits for an answer any more.
-    async fn wait_until_nobody_waits(&self) {
-        let free = async || {
-            self.server.reset_counters();
-            self.server.heal();
-            let other = self.source().build().unwrap();
-            other.token().await.unwrap();
-            self.server.max_in_flight() == 1
-        };
-        let waiting = async {
-            while !free().await {
-                yield_now().await;
-            }
-        };
-        within(waiting).await;
-    }
-}
-
-fn one_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it ends")
-}
-
-async fn until(done: impl Fn() -> bool) {
-    let waiting = async {
-        while !done() {
-            yield_now().await;
-        }
-    };
-    within(waiting).await;
-}
-
-async fn until_no_task_is_left() {
-    until(|| Handle::current().metrics().num_alive_tasks() == 0).await;
-}
 
 /// What a source is doing when its last handle is dropped.
 #[derive(Debug, Clone, Copy)]
@@ -408,114 +339,5 @@ mod in_a_static {
         for _ in 0..10 {
             one_thread().block_on(use_it());
         }
-    }
-}
-
-/// What the whole process holds.
-#[cfg(target_os = "linux")]
-mod in_a_process_of_its_own {
-    use super::*;
-
-    #[derive(Debug, Clone, Copy)]
-    struct Holdings {
-        threads: usize,
-        files: usize,
-        kib: usize,
-    }
-
-    impl Holdings {
-        fn now() -> Self {
-            let count = |folder| std::fs::read_dir(folder).unwrap().count();
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-            let kib = resident.trim().trim_end_matches(" kB").parse().unwrap();
-            Self { threads: count("/proc/self/task"), files: count("/proc/self/fd"), kib }
-        }
-    }
-
-    async fn never_started(elsewhere: &Elsewhere, number: usize) {
-        for _ in 0..number {
-            drop(elsewhere.client().build().unwrap());
-        }
-    }
-
-    async fn fresh(elsewhere: &Elsewhere, number: usize) {
-        for _ in 0..number {
-            elsewhere.client().build().unwrap().token().await.unwrap();
-        }
-    }
-
-    async fn hanging(elsewhere: &Elsewhere, number: usize) {
-        elsewhere.server.fail_always(Fault::Hang);
-        elsewhere.server.reset_counters();
-        for nth in 0..number {
-            let client = elsewhere.client().build().unwrap();
-            client.prefetch();
-            elsewhere.server.wait_for_token_requests(nth as u64 + 1).await;
-        }
-        elsewhere.server.heal();
-    }
-
-    async fn shut_down(elsewhere: &Elsewhere, number: usize) {
-        for _ in 0..number {
-            let client = elsewhere.client().build().unwrap();
-            client.prefetch();
-            client.shutdown().await.unwrap();
-        }
-    }
-
-    /// 10,000 in all; those that ask a server are fewer, since each costs a connection.
-    async fn make_and_drop(elsewhere: &Elsewhere, number: usize) {
-        never_started(elsewhere, number * 7 / 10).await;
-        fresh(elsewhere, number / 10).await;
-        hanging(elsewhere, number / 10).await;
-        shut_down(elsewhere, number / 10).await;
-        until_no_task_is_left().await;
-        elsewhere.wait_until_nobody_waits().await;
-    }
-
-    #[test]
-    fn ten_thousand_clients_leave_nothing_behind() {
-        const ALONE: &str = "EVERTOKEN_TEST_ALONE";
-        if std::env::var_os(ALONE).is_none() {
-            // Other tests' threads and sockets come and go.
-            let name = std::thread::current().name().unwrap().to_owned();
-            let test = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", &name, "--test-threads=1", "--nocapture"])
-                .env(ALONE, "1")
-                .output()
-                .unwrap();
-            let told = String::from_utf8_lossy(&test.stdout);
-            assert!(
-                test.status.success() && told.contains("1 passed"),
-                "{told}{}",
-                String::from_utf8_lossy(&test.stderr)
-            );
-            return;
-        }
-        let runtime = one_thread();
-        runtime.block_on(async {
-            let elsewhere = Elsewhere::new();
-            // Without one that lives on, each would make the shared transports anew, 10 ms in all.
-            let lasting = elsewhere.client().build().unwrap();
-            make_and_drop(&elsewhere, 1_000).await;
-            let before = Holdings::now();
-            make_and_drop(&elsewhere, 10_000).await;
-            until(|| Holdings::now().files <= before.files).await;
-            let after = Holdings::now();
-            println!("{before:?} {after:?}");
-            assert!(after.threads <= before.threads, "{before:?} {after:?}");
-            // A leaked client would have some KiB; the server keeps what it issued, some MiB in all.
-            assert!(after.kib < before.kib + 12 * 1024, "{before:?} {after:?}");
-            drop(lasting);
-
-            // And with the transports.
-            never_started(&elsewhere, 20).await;
-            let before = Holdings::now();
-            never_started(&elsewhere, 100).await;
-            let after = Holdings::now();
-            assert!(after.threads <= before.threads && after.files <= before.files, "{before:?} {after:?}");
-            assert!(after.kib < before.kib + 5 * 1024, "{before:?} {after:?}");
-        });
     }
 }
