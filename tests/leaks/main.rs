@@ -1,7 +1,7 @@
 //! Clients come and go by the ten thousand, in every state, and nothing is left: no task, thread or file, and not one
 //! byte. One test, since it looks at the whole process. `EVERTOKEN_LEAK_CLIENTS` sets how many there are of each.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../elsewhere/mod.rs"]
 mod elsewhere;

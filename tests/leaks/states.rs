@@ -138,7 +138,6 @@ impl Life {
                 drop(waiting);
                 drop(client);
                 assert!(matches!(events.next().await, Some(Event::Closed)));
-                return;
             }
             Doing::Fresh | Doing::BoundToAKey => {
                 client.token().await.unwrap();
