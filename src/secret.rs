@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -32,9 +33,22 @@ impl Scheme {
 pub(crate) struct TokenText {
     line: Arc<Zeroizing<String>>,
     token_at: usize,
-    header: HeaderValue,
+    headers: [HeaderValue; STRIPES],
 }
 
+/// As many equal headers, so that threads do not contend for one reference count.
+const STRIPES: usize = 8;
+
+thread_local! {
+    /// Which of them this thread clones.
+    static STRIPE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
+    };
+}
+
+/// Aligned, since the reference count stands beside it, and two on one cache line would be as slow as one.
+#[repr(align(128))]
 struct Owner(Arc<Zeroizing<String>>);
 
 impl AsRef<[u8]> for Owner {
@@ -55,9 +69,12 @@ impl TokenText {
         line.push(' ');
         line.push_str(token);
         let line = Arc::new(line);
-        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(line.clone()))).ok()?;
-        header.set_sensitive(true);
-        Some(Self { line, token_at, header })
+        let mut headers = [const { HeaderValue::from_static("") }; STRIPES];
+        for header in &mut headers {
+            *header = HeaderValue::from_maybe_shared(Bytes::from_owner(Owner(line.clone()))).ok()?;
+            header.set_sensitive(true);
+        }
+        Some(Self { line, token_at, headers })
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -65,7 +82,9 @@ impl TokenText {
     }
 
     pub(crate) fn header(&self) -> &HeaderValue {
-        &self.header
+        // A thread that is ending has no number any more.
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or_default();
+        &self.headers[stripe]
     }
 }
 
