@@ -4,9 +4,11 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use evertoken::TokenLayer;
+use evertoken::testing::ManualClock;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt, service_fn};
@@ -56,7 +58,12 @@ fn repeats(challenges: &[HeaderValue]) -> bool {
             r#"{{"access_token":"t{nth}","token_type":"Bearer","expires_in":3600}}"#
         )))
     });
-    let source = builder(server).token_url("https://as.example/token").trusted_origin("https://api.example/");
+    // The token is a minute old when it is refused: one just received is not renewed at once.
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(server)
+        .clock(clock.clone())
+        .token_url("https://as.example/token")
+        .trusted_origin("https://api.example/");
     let layer = TokenLayer::new(source.build().unwrap()).unwrap();
     let sent = Arc::new(Mutex::new(Vec::new()));
     let (seen, challenges) = (sent.clone(), challenges.to_vec());
@@ -65,6 +72,7 @@ fn repeats(challenges: &[HeaderValue]) -> bool {
         seen.push(request.headers()[AUTHORIZATION].clone());
         let mut answer = Response::new(());
         if seen.len() == 1 {
+            clock.advance(Duration::from_secs(60));
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
             for challenge in &challenges {
                 answer.headers_mut().append(WWW_AUTHENTICATE, challenge.clone());
