@@ -8,24 +8,37 @@ SHELL := /bin/bash
 DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 BOTH := tests/both_providers/Cargo.toml
+FUZZ := tests/fuzz/Cargo.toml
+
+# libFuzzer wants the compiler to count branches, and the address sanitizer wants a nightly one. These are the flags of
+# `cargo fuzz build`, which works as well.
+NIGHTLY := nightly-2026-03-01
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_FLAGS := --cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=8
+FUZZ_TARGETS := $(notdir $(wildcard tests/fuzz/corpus/*))
+FUZZ_SECONDS ?= 60
 
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers audit
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers fuzz fuzz-build audit
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit simulation both-providers ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation both-providers fuzz-build ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
 	cargo fmt --manifest-path $(BOTH)
+	cargo fmt --manifest-path $(FUZZ)
 
 lint: ## Formatting, and clippy with no feature, each alone, and all
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(BOTH) --check
+	cargo fmt --manifest-path $(FUZZ) --check
 	for feature in $(FEATURES); do \
 	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
 	done
@@ -56,6 +69,24 @@ mutations: ## Breaks the code in many places, and expects the simulation to see 
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target
+
+fuzz-build: ## Builds all fuzz targets and runs each on its seeds; `make fuzz` runs them for longer
+	rustup run $(NIGHTLY) rustc --version || rustup toolchain install $(NIGHTLY) --profile minimal
+	RUSTFLAGS="$(FUZZ_FLAGS)" cargo +$(NIGHTLY) build --locked --release --manifest-path $(FUZZ) \
+	  --target $(FUZZ_HOST) --target-dir target/fuzz
+	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT=-runs=2000
+
+fuzz: fuzz-build ## Fuzzes each input for FUZZ_SECONDS (60)
+	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT=-max_total_time=$(FUZZ_SECONDS)
+
+.PHONY: fuzz-run
+fuzz-run:
+	for target in $(FUZZ_TARGETS); do \
+	  echo "-- $$target"; mkdir -p target/fuzz/found/$$target; \
+	  target/fuzz/$(FUZZ_HOST)/release/$$target $(FUZZ_LIMIT) -timeout=10 -max_len=4096 -print_final_stats=1 \
+	    -artifact_prefix=target/fuzz/ target/fuzz/found/$$target tests/fuzz/corpus/$$target \
+	    2>&1 | grep -E "^(stat::number|stat::average|stat::new|thread|SUMMARY|[^#]*panicked|artifact|Test unit)" || exit 1; \
+		done
 
 deny: $(CARGO_DENY) ## Licences, sources and banned crates
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources
