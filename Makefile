@@ -74,7 +74,7 @@ fuzz-build: ## Builds all fuzz targets and runs each on its seeds; `make fuzz` r
 	rustup run $(NIGHTLY) rustc --version || rustup toolchain install $(NIGHTLY) --profile minimal
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo +$(NIGHTLY) build --locked --release --manifest-path $(FUZZ) \
 	  --target $(FUZZ_HOST) --target-dir target/fuzz
-	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT=-runs=2000
+	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT="-runs=2000 -seed=1"
 
 fuzz: fuzz-build ## Fuzzes each input for FUZZ_SECONDS (60)
 	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT=-max_total_time=$(FUZZ_SECONDS)
@@ -86,7 +86,7 @@ fuzz-run:
 	  target/fuzz/$(FUZZ_HOST)/release/$$target $(FUZZ_LIMIT) -timeout=10 -max_len=4096 -print_final_stats=1 \
 	    -artifact_prefix=target/fuzz/ target/fuzz/found/$$target tests/fuzz/corpus/$$target \
 	    2>&1 | grep -E "^(stat::number|stat::average|stat::new|thread|SUMMARY|[^#]*panicked|artifact|Test unit)" || exit 1; \
-		done
+	done
 
 deny: $(CARGO_DENY) ## Licences, sources and banned crates
 	$(CARGO_DENY) --locked check --hide-inclusion-graph bans licenses sources

@@ -1,6 +1,6 @@
 //! What must be true of whatever outsiders feed us: the seeds of the fuzz targets (tests/fuzz), each of them spoiled in
 //! hundreds of ways, and arbitrary bytes; the same at every run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "fuzz/oracle/mod.rs"]
 mod oracle;
