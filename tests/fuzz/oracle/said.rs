@@ -12,6 +12,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// One line of bounded length for a person's eyes, with none of these secrets.
 pub fn check(error: &Error, secrets: &[&str]) {
     let text = error.to_string();
+    assert!(error.retry_after().is_none_or(|wait| wait <= LONGEST_WAIT * 2), "{text}");
     assert!(!text.is_empty() && text.chars().count() <= LONGEST, "{} characters", text.len());
     for said in [Some(text.as_str()), error.description(), error.oauth_error()].into_iter().flatten() {
         assert!(!said.chars().any(is_no_text), "{said:?}");
