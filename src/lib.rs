@@ -73,7 +73,7 @@ pub use grant::{
     SigningAlgorithm, SigningKey,
 };
 #[cfg(feature = "middleware")]
-pub use middleware::{TokenLayer, TokenMiddleware, TokenService};
+pub use middleware::{TokenFuture, TokenLayer, TokenMiddleware, TokenService};
 pub use renewal::{AccessToken, Event, Events, RenewalPolicy, State, Status};
 pub use secrecy::SecretString;
 pub use source::{Builder, Diagnosis, Finding, Level, Prefetch, TokenSource};

@@ -4,7 +4,7 @@ mod reqwest;
 mod tower;
 
 pub use self::reqwest::TokenMiddleware;
-pub use self::tower::{TokenLayer, TokenService};
+pub use self::tower::{TokenFuture, TokenLayer, TokenService};
 use crate::error::{Error, Result};
 use crate::source::TokenSource;
 

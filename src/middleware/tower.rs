@@ -1,17 +1,19 @@
 use std::error::Error as StdError;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
+use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::require_origins;
 use crate::error::Result;
+use crate::renewal::AccessToken;
 use crate::source::{Target, TokenSource};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -82,14 +84,14 @@ where
 {
     type Response = Response<R>;
     type Error = BoxError;
-    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+    type Future = TokenFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, Some(Request::clone)))
+        TokenFuture::new(self.source.clone(), take_ready(&mut self.inner), request, Some(Request::clone))
     }
 }
 
@@ -103,14 +105,14 @@ where
 {
     type Response = Response<R>;
     type Error = BoxError;
-    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+    type Future = TokenFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(call(self.source.clone(), take_ready(&mut self.inner), request, None))
+        TokenFuture::new(self.source.clone(), take_ready(&mut self.inner), request, None)
     }
 }
 
@@ -123,36 +125,143 @@ fn take_ready<S: Clone>(inner: &mut S) -> S {
     mem::replace(inner, clone)
 }
 
-async fn call<S, B, R>(
+pin_project! {
+    /// The answer of a [`TokenService`] on its way. Where a fresh token is held and the API takes it, it is no more than
+    /// that of the service within.
+    pub struct TokenFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        way: Way<S, B>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum Way<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        /// Sent, and what comes after it; nothing where the caller authorizes it.
+        Sent { #[pin] answer: S::Future, then: Option<Sent<S, B>> },
+        /// Without a token at hand, or after an answer that leads on.
+        Long { outcome: BoxFuture<Result<S::Response, BoxError>> },
+    }
+}
+
+/// What a call that was sent may need again.
+struct Sent<S, B> {
     source: TokenSource,
-    mut inner: S,
-    mut request: Request<B>,
+    token: AccessToken,
+    inner: S,
+    uri: Uri,
+    replay: Option<Request<B>>,
     copy: Option<Copying<B>>,
-) -> Result<Response<R>, BoxError>
+}
+
+impl<S, B, R> TokenFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Send + 'static,
+{
+    fn new(source: TokenSource, mut inner: S, request: Request<B>, copy: Option<Copying<B>>) -> Self {
+        let way = if let Err(error) = source.origins().index_of(request.uri().origin()) {
+            Way::Long { outcome: Box::pin(ready(Err(error.into()))) }
+        } else if request.headers().contains_key(AUTHORIZATION) {
+            Way::Sent { answer: inner.call(request), then: None }
+        } else if let Some(token) = source.fresh_token() {
+            match Sent::send(source, token, inner, request, copy) {
+                Ok((answer, sent)) => Way::Sent { answer, then: Some(sent) },
+                Err(error) => Way::Long { outcome: Box::pin(ready(Err(error))) },
+            }
+        } else {
+            let outcome = async move {
+                let token = source.token().await?;
+                let (answer, sent) = Sent::send(source, token, inner, request, copy)?;
+                let response = answer.await.map_err(Into::into)?;
+                sent.follow(response).await
+            };
+            Way::Long { outcome: Box::pin(outcome) }
+        };
+        Self { way }
+    }
+}
+
+impl<S, B, R> Sent<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    source.origins().index_of(request.uri().origin())?;
-    if request.headers().contains_key(AUTHORIZATION) {
-        return inner.call(request).await.map_err(Into::into);
-    }
-    let mut pass = source.pass(None).await?;
-    loop {
-        let replay = copy.filter(|_| pass.may_repeat()).map(|copy| copy(&request));
-        let signed = pass.sign(request.method(), request.uri())?;
+    fn send(
+        source: TokenSource,
+        token: AccessToken,
+        mut inner: S,
+        mut request: Request<B>,
+        copy: Option<Copying<B>>,
+    ) -> Result<(S::Future, Self), BoxError> {
+        let replay = copy.map(|copy| copy(&request));
+        let signed = source.pass_with(token.clone()).sign(request.method(), request.uri())?;
         signed.put_into(request.headers_mut());
         let uri = request.uri().clone();
-        let response = inner.call(request).await.map_err(Into::into)?;
-        let (status, headers) = (response.status(), response.headers());
-        let repeats = pass.repeats(&uri, status, headers, replay.is_some(), None).await;
-        match replay {
-            Some(replay) if repeats => request = replay,
-            _ => return Ok(response),
+        let answer = inner.call(request);
+        Ok((answer, Self { source, token, inner, uri, replay, copy }))
+    }
+
+    /// Sends it again for as long as the answers say so.
+    async fn follow(self, mut response: Response<R>) -> Result<Response<R>, BoxError> {
+        let Self { source, token, mut inner, uri, mut replay, copy } = self;
+        let mut pass = source.pass_with(token);
+        loop {
+            let (status, headers) = (response.status(), response.headers());
+            let repeats = pass.repeats(&uri, status, headers, replay.is_some(), None).await;
+            let Some(mut request) = replay.filter(|_| repeats) else { return Ok(response) };
+            // A service that allows so many requests at a time may count one until its answer is dropped.
+            drop(response);
+            poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+            replay = copy.filter(|_| pass.may_repeat()).map(|copy| copy(&request));
+            let signed = pass.sign(request.method(), request.uri())?;
+            signed.put_into(request.headers_mut());
+            response = inner.call(request).await.map_err(Into::into)?;
         }
-        // A service that allows so many requests at a time may count one until its answer is dropped.
-        drop(response);
-        poll_fn(|cx| inner.poll_ready(cx)).await.map_err(Into::into)?;
+    }
+}
+
+impl<S, B, R> Future for TokenFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: Send + 'static,
+    R: Send + 'static,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut way = self.project().way;
+        loop {
+            match way.as_mut().project() {
+                Projected::Sent { answer, then } => {
+                    let response = ready!(answer.poll(cx)).map_err(Into::into)?;
+                    match then.take() {
+                        Some(sent) if sent.source.heeds(response.status()) => {
+                            way.set(Way::Long { outcome: Box::pin(sent.follow(response)) });
+                        }
+                        _ => return Poll::Ready(Ok(response)),
+                    }
+                }
+                Projected::Long { outcome } => return outcome.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+impl<S: Service<Request<B>>, B> fmt::Debug for TokenFuture<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenFuture").finish_non_exhaustive()
     }
 }
 

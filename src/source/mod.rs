@@ -130,7 +130,7 @@ impl TokenSource {
 
     /// The held token without waiting; `None` where there is no valid one. It wakes the refresher where needed.
     pub fn current_token(&self) -> Option<AccessToken> {
-        if let Some(token) = self.refresher().slot.read(&self.refresher().clock, AccessToken::clone) {
+        if let Some(token) = self.fresh_token() {
             return Some(token);
         }
         match self.second_look() {
@@ -144,6 +144,12 @@ impl TokenSource {
         }
     }
 
+    /// What a read gives that finds nothing to do.
+    #[inline]
+    pub(crate) fn fresh_token(&self) -> Option<AccessToken> {
+        self.refresher().slot.read(&self.refresher().clock, AccessToken::clone)
+    }
+
     fn second_look(&self) -> Look {
         let look = self.refresher().look();
         if let Look::Overdue(_, true) = look {
@@ -154,7 +160,7 @@ impl TokenSource {
 
     /// Waits for the source's own `token_timeout`, or for less.
     pub(crate) async fn token_within(&self, wait: Option<Duration>) -> Result<AccessToken> {
-        match self.refresher().slot.read(&self.refresher().clock, AccessToken::clone) {
+        match self.fresh_token() {
             Some(token) => Ok(token),
             // Boxed, so that the future of a call that need not wait stays small.
             None => Box::pin(self.wait(self.patience(wait))).await,

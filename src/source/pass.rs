@@ -76,8 +76,17 @@ pub(crate) struct Pass<'a> {
 impl TokenSource {
     /// Waits for the token as [`token_within`](Self::token_within) does.
     pub(crate) async fn pass(&self, wait: Option<Duration>) -> Result<Pass<'_>> {
-        let token = self.token_within(wait).await?;
-        Ok(Pass { source: self, token, renewed: false, nonce_given: self.family.dpop.is_none() })
+        Ok(self.pass_with(self.token_within(wait).await?))
+    }
+
+    /// That of a call with this token.
+    pub(crate) fn pass_with(&self, token: AccessToken) -> Pass<'_> {
+        Pass { source: self, token, renewed: false, nonce_given: self.family.dpop.is_none() }
+    }
+
+    /// Whether an answer of this status can lead to anything.
+    pub(crate) fn heeds(&self, status: StatusCode) -> bool {
+        status == StatusCode::UNAUTHORIZED || self.family.dpop.is_some()
     }
 }
 
@@ -112,10 +121,10 @@ impl Pass<'_> {
         wait: Option<Duration>,
     ) -> bool {
         let source = self.source;
-        let dpop = source.family.dpop.as_deref();
-        if status != StatusCode::UNAUTHORIZED && dpop.is_none() {
+        if !source.heeds(status) {
             return false;
         }
+        let dpop = source.family.dpop.as_deref();
         // A redirect may have led to where no token went; what comes from there says nothing about it.
         let Ok(origin) = source.family.origins.index_of(from.origin()) else { return false };
         let has_nonce = dpop.is_some_and(|key| key.note(NonceOf::Api(origin), headers));
