@@ -20,20 +20,21 @@ use states::{Doing, Life};
 
 /// Of each kind that costs little; an unoptimised build is slow.
 fn most() -> usize {
-    let default = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+    let default = if cfg!(debug_assertions) { 200 } else { 10_000 };
     std::env::var("EVERTOKEN_LEAK_CLIENTS").map_or(default, |number| number.parse().unwrap())
 }
 
 #[test]
 fn nothing_is_left_of_a_client_whatever_it_was_doing() {
     let most = most();
+    let few = most / 200 + 4;
     for doing in Doing::ALL {
         // Its key takes as long to make as a hundred clients.
-        in_every_way(doing, if doing == Doing::BoundToAKey { most / 50 } else { most });
+        in_every_way(doing, if doing == Doing::BoundToAKey { few } else { most });
     }
     blocking_clients(most / 10);
-    blocking_threads(most / 200);
-    transports(most / 200);
+    blocking_threads(few);
+    transports(few);
     sockets(most / 20);
 }
 
