@@ -77,13 +77,13 @@ impl Process {
         Self { threads: count("/proc/self/task"), files: count("/proc/self/fd"), resident_kib }
     }
 
-    /// Waits until there are no more threads and files than there were, and asks how much memory is taken then.
-    pub fn wait_until_back(self, most_kib: usize) -> Result<(), String> {
+    /// Waits until there are no more threads and files than there were, and no more memory is taken than so much.
+    pub fn wait_until_back(self, most_kib: Option<usize>) -> Result<(), String> {
         wait(|| {
             let now = Self::now();
             let back = now.threads <= self.threads
                 && now.files <= self.files
-                && now.resident_kib <= self.resident_kib + most_kib;
+                && most_kib.is_none_or(|most| now.resident_kib <= self.resident_kib + most);
             back.then_some(()).ok_or_else(|| format!("{self:?} became {now:?}"))
         })
     }
