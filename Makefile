@@ -26,9 +26,6 @@ COUNTING_RUST := 1.95.0
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect --error-exitcode=1
 
-# Where there are committed counts, and valgrind; `make test` leaves them out elsewhere.
-COUNTED := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),instructions leak-check)
-
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
@@ -37,7 +34,7 @@ FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit simulation both-providers fuzz-build leaks $(COUNTED) ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation both-providers fuzz-build ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
