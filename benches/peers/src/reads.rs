@@ -98,7 +98,7 @@ async fn subject<P: Peer>(server: &TokenServer) -> Subject {
 }
 
 pub async fn measure() -> Table {
-    let server = TokenServer::start(DAY, std::time::Duration::ZERO).await;
+    let server = TokenServer::start(DAY).await;
     let server = &server;
     let subjects = [
         subject::<peers::bare::Bare>(server).await,

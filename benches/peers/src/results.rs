@@ -3,13 +3,9 @@
 use std::path::PathBuf;
 
 pub struct Table {
-    pub name: &'static str,
-    pub header: Vec<String>,
-    pub rows: Vec<Vec<String>>,
-}
-
-pub fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+    name: &'static str,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -24,15 +20,9 @@ impl Table {
     pub fn save(&self) {
         let lines = std::iter::once(&self.header).chain(&self.rows);
         let text: String = lines.map(|row| row.join(",") + "\n").collect();
-        let folder = folder("results");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../results");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join(format!("{}.csv", self.name)), text).expect("a file");
-    }
-
-    pub fn load(name: &'static str) -> Option<Self> {
-        let text = std::fs::read_to_string(folder("results").join(format!("{name}.csv"))).ok()?;
-        let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned).collect());
-        Some(Self { name, header: lines.next()?, rows: lines.collect() })
     }
 
     pub fn markdown(&self) -> String {
