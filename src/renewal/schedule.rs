@@ -56,6 +56,11 @@ impl Schedule {
         Self { renew_after, fresh_for: (renew_after + life / 10).min(self.serve_for), ..self }
     }
 
+    /// The same with nothing left to serve.
+    pub(crate) fn over(self) -> Self {
+        Self { serve_for: Duration::ZERO, fresh_for: Duration::ZERO, ..self }
+    }
+
     /// The same for a token that the server gave before: its life has not begun anew, so that the floor must not
     /// shrink with what is left of it.
     pub(crate) fn given_again(self, before: &Self) -> Self {

@@ -40,7 +40,7 @@ impl Held {
 
     /// The same token, withheld or handed out again.
     pub(crate) fn withholding(&self, withheld: bool) -> Self {
-        let mut this = self.anchored(self.anchor);
+        let mut this = self.with(self.schedule, self.anchor);
         this.withheld = withheld;
         if withheld {
             this.fresh_until = (Duration::ZERO, Duration::ZERO);
@@ -48,8 +48,8 @@ impl Held {
         this
     }
 
-    fn anchored(&self, anchor: Moment) -> Self {
-        let mut this = Self::new(self.token.clone(), self.schedule, anchor, self.after_refusal);
+    fn with(&self, schedule: Schedule, anchor: Moment) -> Self {
+        let mut this = Self::new(self.token.clone(), schedule, anchor, self.after_refusal);
         this.used = AtomicBool::new(self.was_used());
         this.nudged = AtomicBool::new(self.nudged.load(Ordering::Relaxed));
         this
@@ -60,23 +60,18 @@ impl Held {
     pub(crate) fn reanchored(&self, now: &Moment) -> Option<Self> {
         let (boot, then) = (now.boot?, self.anchor.boot?);
         let wall = now.wall.saturating_sub(boot.saturating_sub(then));
-        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld || self.schedule.serve_for.is_zero() {
+        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld {
             return None;
         }
         // The monotonic mark stays: it stops in a suspend, the wall now tells the truth.
-        Some(self.anchored(Moment { wall, ..self.anchor }))
+        Some(self.with(self.schedule, Moment { wall, ..self.anchor }))
     }
 
     /// The same token where its time is up: over for good, even where the wall clock is set back to before. `None` where
     /// there is nothing to change.
     pub(crate) fn ended(&self, now: &Moment) -> Option<Self> {
-        if self.schedule.serve_for.is_zero() || !self.remaining(now).is_zero() {
-            return None;
-        }
-        let mut this = self.anchored(self.anchor);
-        this.schedule.serve_for = Duration::ZERO;
-        this.fresh_until = (Duration::ZERO, Duration::ZERO);
-        Some(this)
+        let news = !self.schedule.serve_for.is_zero() && self.remaining(now).is_zero();
+        news.then(|| self.with(self.schedule.over(), self.anchor))
     }
 
     /// How much longer the token may be handed out, by the clock that says least.
@@ -131,10 +126,10 @@ impl Slot {
     pub(crate) fn look(&self, clock: &Clock) -> Look {
         let Some(held) = self.0.load_full() else { return Look::Nothing };
         let now = clock.now();
-        if let Some(ended) = held.ended(&now) {
-            self.0.compare_and_swap(&held, Some(std::sync::Arc::new(ended)));
-        }
         if held.remaining(&now).is_zero() {
+            if let Some(ended) = held.ended(&now) {
+                self.0.compare_and_swap(&held, Some(std::sync::Arc::new(ended)));
+            }
             return Look::Nothing;
         }
         held.mark_used();
