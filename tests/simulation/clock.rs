@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use evertoken::testing::{Moment, TimeSource};
 
+pub const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
 /// Time moves only by `pass`, `suspend` and `step_wall`; whoever sleeps is woken there.
 pub struct SimClock(Arc<Mutex<State>>);
 

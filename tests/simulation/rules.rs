@@ -5,13 +5,11 @@ use std::time::Duration;
 use evertoken::Error;
 
 use crate::authority::{Answer, Entry, Habits, State, Weather, leeway};
+use crate::clock::s;
 
 pub type Verdict = Result<(), String>;
 
 const MS: Duration = Duration::from_millis(1);
-const fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// From when the server is well to a token: a hung attempt's end, a pause of the last step, the floor, an answer.
 const RECOVERY: Duration = s(10 + 30 + 1 + 1);

@@ -3,19 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evertoken::testing::TimeSource;
 use evertoken::{AccessToken, AppCredentials, ClientAuth, Result, TokenSource};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::authority::{Authority, Entry, Habits, Weather};
-use crate::clock::SimClock;
+use crate::clock::{SimClock, s};
 use crate::rules::{Rules, Verdict};
 
 const DAY: Duration = Duration::from_secs(86_400);
-const fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// What a run came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,10 +92,9 @@ struct Run {
 /// Runs a seed; the error has the rule that was broken and, where `traced`, all that led to it.
 pub fn run(seed: u64, traced: bool) -> Result<Tally, (String, Vec<String>)> {
     let mut run = Run::new(seed, traced);
-    match run.live() {
-        Ok(()) => run.end().map_err(|broken| (broken, Vec::new())),
-        Err(broken) => Err((broken, run.trace.take().unwrap_or_default())),
-    }
+    let lived = run.live();
+    let trace = run.trace.take().unwrap_or_default();
+    lived.and_then(|()| run.end()).map_err(|broken| (broken, trace))
 }
 
 fn runtime() -> Runtime {
@@ -189,7 +184,7 @@ impl Run {
                 next_event = now + self.until_next_event();
             }
             if now >= next_call {
-                self.call()?;
+                self.call();
                 let mean = (self.habits.life / 8).clamp(Duration::from_millis(100), DAY / 4);
                 next_call = now + mean.mul_f64(-(1.0 - self.random.f64()).ln());
             }
@@ -357,7 +352,7 @@ impl Run {
     }
 
     /// One caller, or many at once; some go away again.
-    fn call(&mut self) -> Verdict {
+    fn call(&mut self) {
         let many = match self.random.u8(0..60) {
             0 => self.random.usize(100..=1_000),
             1..=4 => self.random.usize(2..50),
@@ -383,7 +378,6 @@ impl Run {
             let i = self.random.usize(0..self.calls.len());
             self.calls.swap_remove(i).wait.abort();
         }
-        Ok(())
     }
 
     /// Runs what can run, until nobody does anything any more.
@@ -495,7 +489,6 @@ impl Run {
         self.tally.requests = self.rules.requests;
         self.tally.tokens = self.rules.tokens;
         self.tally.ages = self.rules.ages;
-        let _ = self.clock.now();
         Ok(self.tally)
     }
 }
