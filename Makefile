@@ -79,19 +79,20 @@ both-providers: ## The box works beside jsonwebtoken's other crypto provider
 leaks: ## Ten thousand clients in every state leave nothing, to the byte
 	cargo test --locked --release --test leaks -- --nocapture
 
-instructions: valgrind ## Instructions of the read path against the committed; DO=write commits others
-	rustup run $(COUNTING_RUST) rustc --version || rustup toolchain install $(COUNTING_RUST) --profile minimal
+instructions: valgrind toolchain-$(COUNTING_RUST) ## Instructions of the read path against the committed; DO=write commits others
 	cargo +$(COUNTING_RUST) bench --locked --bench instructions -- $(or $(DO),check)
 
 leak-check: valgrind ## Clients in every state under valgrind, which finds what nobody can reach any more
 	EVERTOKEN_LEAK_CLIENTS=20 cargo --config "target.'cfg(unix)'.runner='$(MEMCHECK)'" \
 	  test --locked --release --test leaks -- --nocapture
 
+toolchain-%:
+	rustup run $* rustc --version || rustup toolchain install $* --profile minimal
+
 valgrind:
 	command -v valgrind || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y valgrind; }
 
-fuzz-build: ## Builds all fuzz targets and runs each on its seeds; `make fuzz` runs them for longer
-	rustup run $(NIGHTLY) rustc --version || rustup toolchain install $(NIGHTLY) --profile minimal
+fuzz-build: toolchain-$(NIGHTLY) ## Builds all fuzz targets and runs each on its seeds; `make fuzz` runs them for longer
 	RUSTFLAGS="$(FUZZ_FLAGS)" cargo +$(NIGHTLY) build --locked --release --manifest-path $(FUZZ) \
 	  --target $(FUZZ_HOST) --target-dir target/fuzz
 	$(MAKE) --no-print-directory fuzz-run FUZZ_LIMIT="-runs=2000 -seed=1"
