@@ -86,6 +86,9 @@ fn the_rules_hold_whatever_happens() {
     );
     println!("renewals by age, in twentieths of the life: {:?}", all.ages);
     assert!(all.failed > 0 && all.failed < all.calls / 2, "failures happen, and are the exception");
+    let [short, long] = all.pauses;
+    println!("pauses after a failure: {short} of up to 2 s, {long} longer ones");
+    assert!(long > 4 * short, "the pauses grow");
     let [early, late] = [14..16, 16..18].map(|ages| all.ages[ages].iter().sum::<u64>());
     assert!(early.min(late) * 3 > early.max(late), "renewals are spread out: {early} early, {late} late");
 }

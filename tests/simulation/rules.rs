@@ -62,6 +62,8 @@ pub struct Rules {
     pub tokens: u64,
     /// Ages at renewal, in twentieths of the life.
     pub ages: [u64; 20],
+    /// Pauses after a failure: up to 2 s, and longer ones.
+    pub pauses: [u64; 2],
 }
 
 impl Rules {
@@ -88,6 +90,7 @@ impl Rules {
             requests: 0,
             tokens: 0,
             ages: [0; 20],
+            pauses: [0; 2],
         }
     }
 
@@ -172,6 +175,10 @@ impl Rules {
         match &self.answered {
             Some((then, Answer::Refused)) if at - *then + MS < LEAST_PROBE => {
                 Err(format!("a refused credential was shown again after {:?}", at - *then))
+            }
+            Some((then, Answer::Failed { retry_after: None })) => {
+                self.pauses[usize::from(at - *then > s(2))] += 1;
+                Ok(())
             }
             Some((then, Answer::Token(token, _))) if *then >= last.at && self.withheld.is_none() => {
                 let life = server.tokens[token].life;

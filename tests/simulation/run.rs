@@ -24,6 +24,7 @@ pub struct Tally {
     pub requests: u64,
     pub tokens: u64,
     pub ages: [u64; 20],
+    pub pauses: [u64; 2],
     /// Of all that was seen, in order.
     pub hash: u64,
 }
@@ -37,7 +38,8 @@ impl Tally {
         self.failed += other.failed;
         self.requests += other.requests;
         self.tokens += other.tokens;
-        self.ages.iter_mut().zip(other.ages).for_each(|(sum, more)| *sum += more);
+        let counts = self.ages.iter_mut().chain(&mut self.pauses);
+        counts.zip(other.ages.iter().chain(&other.pauses)).for_each(|(sum, more)| *sum += more);
     }
 }
 
@@ -489,6 +491,7 @@ impl Run {
         self.tally.requests = self.rules.requests;
         self.tally.tokens = self.rules.tokens;
         self.tally.ages = self.rules.ages;
+        self.tally.pauses = self.rules.pauses;
         Ok(self.tally)
     }
 }
