@@ -29,7 +29,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -72,6 +72,10 @@ simulation: ## Thousands of client lives in which everything goes wrong
 
 mutations: ## Breaks the code in many places, and expects the simulation to see each; takes 15 minutes
 	tests/simulation/mutations.sh
+
+fleet: ## Writes the token requests of a fleet of 10,000 clients, for the plot
+	mkdir -p benches/results
+	EVERTOKEN_FLEET_CSV=$(CURDIR)/benches/results/fleet.csv cargo test --locked --all-features --lib fleet -- --nocapture
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

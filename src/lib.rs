@@ -19,7 +19,7 @@
 //!
 //! The first read starts a task, the refresher, which asks the authorization server for a token (RFC 6749 4.4) and
 //! puts it into a slot. Every call reads the slot: one atomic load, one look at the clocks, one prebuilt header. At
-//! *renew-at* (between 0.7 and 0.9 of the token's life, drawn once per token) the refresher asks for the next one,
+//! *renew-at* (between 0.67 and 0.9 of the token's life, drawn once per token) the refresher asks for the next one,
 //! while the held one serves on. A failed renewal costs nothing: the refresher tries again with jittered backoff,
 //! and the token serves until *serve-until*, a leeway before its expiry. Only then do callers wait.
 //!

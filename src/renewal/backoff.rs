@@ -4,12 +4,12 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::policy::RenewalPolicy;
 
-/// While a token is held, an outage is no hurry: ten times the cap.
-const HELD_FACTOR: u32 = 10;
+/// While a token is held, and in a long outage, there is no hurry: ten times the cap.
+const LONG_FACTOR: u32 = 10;
 const PROBE_LEAST: Duration = Duration::from_secs(60);
 const PROBE_MOST: Duration = Duration::from_secs(300);
 
-/// The pauses between failed attempts: `backon`'s exponential ladder, and a full-jitter draw of our own from a
+/// The pauses between failed attempts: `backon`'s exponential ladder, and a jitter draw of our own from a
 /// seeded generator.
 pub(crate) struct Backoff {
     builder: ExponentialBuilder,
@@ -22,7 +22,7 @@ impl Backoff {
     pub(crate) fn new(policy: &RenewalPolicy, seed: Option<u64>) -> Self {
         let builder = ExponentialBuilder::default()
             .with_min_delay(policy.backoff_base)
-            .with_max_delay(policy.backoff_cap.saturating_mul(HELD_FACTOR))
+            .with_max_delay(policy.backoff_cap.saturating_mul(LONG_FACTOR))
             .with_factor(2.0)
             .without_max_times();
         Self {
@@ -38,14 +38,18 @@ impl Backoff {
         self.ladder = self.builder.build();
     }
 
-    /// The pause after a failure, by what is left of the held token's life.
-    pub(crate) fn pause(&mut self, remaining: Option<Duration>) -> Duration {
+    /// The pause after a failure, by what is left of the held token's life and for how long attempts have failed. On
+    /// the ladder's way up it is drawn from zero; at the cap, where a fleet waits for the end of a long outage, from
+    /// half of the cap, so that fewer come in its first minute.
+    pub(crate) fn pause(&mut self, remaining: Option<Duration>, failing: Duration) -> Duration {
+        let most = self.cap.saturating_mul(LONG_FACTOR);
         let cap = match remaining {
-            Some(remaining) => self.cap.saturating_mul(HELD_FACTOR).min(remaining / 4),
-            None => self.cap,
+            Some(remaining) => most.min(remaining.mul_f64(0.9)),
+            None => (failing / 3).clamp(self.cap, most),
         };
         let step = self.ladder.next().unwrap_or(cap).min(cap);
-        step.mul_f64(self.draw())
+        let least = if step == cap { 0.5 } else { 0.0 };
+        step.mul_f64(least + (1.0 - least) * self.draw())
     }
 
     /// The pause between looks at a credential or request that was refused.
@@ -68,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn steps_double_up_to_the_cap_and_the_draw_is_full() {
+    fn steps_double_up_to_the_cap_and_the_draw_is_full_below_it() {
         let mut longest = [Duration::ZERO; 12];
         let mut shortest = [Duration::MAX; 12];
         for seed in 0..2_000 {
             let mut backoff = backoff(seed);
             for (most, least) in longest.iter_mut().zip(&mut shortest) {
-                let pause = backoff.pause(None);
+                let pause = backoff.pause(None, Duration::ZERO);
                 *most = pause.max(*most);
                 *least = pause.min(*least);
             }
@@ -85,16 +89,34 @@ mod tests {
                 most.as_secs_f64() <= step && most.as_secs_f64() > 0.98 * step,
                 "{n}: {most:?} of {step}"
             );
-            assert!(least.as_secs_f64() < 0.02 * step, "{n}: {least:?} of {step}");
+            let lowest = if step < 30.0 { 0.0 } else { step / 2.0 };
+            let above = least.as_secs_f64() - lowest;
+            assert!((0.0..0.02 * step).contains(&above), "{n}: {least:?} of {step}");
         }
     }
 
     #[test]
-    fn a_held_token_leaves_time_but_never_more_than_a_quarter_of_it() {
+    fn a_held_token_leaves_time_but_less_than_is_left() {
         let mut backoff = backoff(1);
         for _ in 0..100 {
-            assert!(backoff.pause(Some(Duration::from_secs(100_000))) <= Duration::from_secs(300));
-            assert!(backoff.pause(Some(Duration::from_secs(400))) <= Duration::from_secs(100));
+            for (left, most) in [(100_000, 300), (400, 300), (40, 36)] {
+                let pause = backoff.pause(Some(Duration::from_secs(left)), Duration::ZERO);
+                assert!(pause <= Duration::from_secs(most), "{left}: {pause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_token_the_pause_grows_with_the_outage() {
+        let mut backoff = backoff(2);
+        for _ in 0..12 {
+            backoff.pause(None, Duration::ZERO);
+        }
+        for (failing, cap) in [(60, 30), (90, 30), (600, 200), (9_000, 300)] {
+            for _ in 0..100 {
+                let pause = backoff.pause(None, Duration::from_secs(failing)).as_secs();
+                assert!((cap / 2..=cap).contains(&pause), "{failing}: {pause}");
+            }
         }
     }
 
@@ -102,7 +124,7 @@ mod tests {
     fn a_seed_replays() {
         let draws = |seed| {
             let mut backoff = backoff(seed);
-            (0..50).map(|_| backoff.pause(None)).collect::<Vec<_>>()
+            (0..50).map(|_| backoff.pause(None, Duration::ZERO)).collect::<Vec<_>>()
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));

@@ -3,6 +3,8 @@
 mod attempt;
 mod backoff;
 mod events;
+#[cfg(test)]
+mod fleet;
 mod outcome;
 mod plan;
 mod policy;

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     last_attempt: Option<Moment>,
     /// After a failure: the pause, counted from its end.
     pause: Option<Pause>,
+    /// Since the first failure without a success.
+    failing_since: Option<Moment>,
     /// What a server asked for with Retry-After; it outlives a change of credential.
     hold_off: Option<Pause>,
     floor: Duration,
@@ -69,6 +71,7 @@ impl Plan {
             policy,
             last_attempt: None,
             pause: None,
+            failing_since: None,
             hold_off: None,
             floor: schedule::floor(Duration::MAX),
             forced: false,
@@ -161,7 +164,9 @@ impl Plan {
     pub(crate) fn failed(&mut self, now: &Moment, error: Error, remaining: Option<Duration>) -> Error {
         self.failures = self.failures.saturating_add(1);
         self.forced = false;
-        let length = if error.is_retryable() { self.backoff.pause(remaining) } else { self.backoff.probe() };
+        let failing = now.since(self.failing_since.get_or_insert(*now));
+        let length =
+            if error.is_retryable() { self.backoff.pause(remaining, failing) } else { self.backoff.probe() };
         self.pause = Some(Pause { since: *now, length });
         self.hold_off =
             error.retry_after().map(|length| Pause { since: *now, length: length.min(MOST_RETRY_AFTER) });
@@ -193,6 +198,7 @@ impl Plan {
 
     fn clear_failures(&mut self) {
         self.pause = None;
+        self.failing_since = None;
         self.failures = 0;
         self.last_error = None;
         self.refused = None;

@@ -26,7 +26,7 @@ impl Default for RenewalPolicy {
     fn default() -> Self {
         Self {
             renew_at: 0.9,
-            jitter: 0.2,
+            jitter: 0.23,
             leeway: None,
             backoff_base: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(30),
@@ -44,7 +44,7 @@ impl RenewalPolicy {
         self
     }
 
-    /// By how much of the life the renewal may come earlier, drawn once per token; 0.2 by default, so that a fleet
+    /// By how much of the life the renewal may come earlier, drawn once per token; 0.23 by default, so that a fleet
     /// started together spreads out.
     pub fn jitter(mut self, fraction: f64) -> Self {
         self.jitter = fraction;
@@ -60,14 +60,16 @@ impl RenewalPolicy {
     }
 
     /// The first step of the exponential backoff, 0.5 s by default; the pause is drawn between zero and the step
-    /// (full jitter), and is never shorter than the floor of min(1 s, a tenth of the life) between two attempts.
+    /// (at the last step between half of it and all), and is never shorter than the floor of min(1 s, a tenth of the
+    /// life) between two attempts.
     pub fn backoff_base(mut self, base: Duration) -> Self {
         self.backoff_base = base;
         self
     }
 
-    /// The last step of the backoff while no token is held, 30 s by default. While one is held it is ten times
-    /// that, and at most a quarter of what is left of the token's life.
+    /// The last step of the backoff while no token is held, 30 s by default; once attempts have failed for more than
+    /// three times that, a third of that time, up to ten times the step. While a token is held it is ten times the
+    /// step, and at most nine tenths of what is left of the token's life.
     pub fn backoff_cap(mut self, cap: Duration) -> Self {
         self.backoff_cap = cap;
         self

@@ -116,7 +116,7 @@ mod tests {
         let hour = schedule(s(3600), 0.0);
         assert_eq!(schedule(s(10), 0.0).renew_after, Duration::from_millis(7490));
         assert_eq!((hour.renew_after, hour.serve_for, hour.floor), (s(3240), s(3570), s(1)));
-        assert_eq!(schedule(s(3600), 1.0).renew_after, s(2520));
+        assert_eq!(schedule(s(3600), 1.0).renew_after, s(2412));
         assert_eq!(schedule(s(10), 0.0).serve_for, Duration::from_millis(8990));
         assert_eq!(schedule(s(3), 0.0).serve_for, Duration::from_millis(1990));
         assert_eq!(schedule(s(1), 0.0).serve_for, Duration::from_millis(650));
@@ -155,7 +155,7 @@ mod tests {
             Schedule::new(&RenewalPolicy::default(), s(3600), s(0), Some(s(1800)), draw).unwrap().renew_after
         };
         assert_eq!(at(0.0), s(1800));
-        assert_eq!(at(1.0), s(2520));
+        assert_eq!(at(1.0), s(2628));
     }
 
     #[test]

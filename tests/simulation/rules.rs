@@ -11,8 +11,10 @@ pub type Verdict = Result<(), String>;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// From when the server is well to a token: a hung attempt's end, a pause of the last step, the floor, an answer.
-const RECOVERY: Duration = s(10 + 30 + 1 + 1);
+/// From when the server is well to a token, but for the pause: a hung attempt's end, the floor, an answer.
+const ANSWERED: Duration = s(10 + 1 + 1);
+/// The last step of the pauses, in a short outage and in the longest.
+const PAUSE: (Duration, Duration) = (s(30), s(300));
 /// The same where the last answer was one that does not mend by itself.
 const PROBED_RECOVERY: Duration = s(10 + 300 + 1 + 1);
 /// The longest `Retry-After` that is obeyed.
@@ -36,6 +38,8 @@ pub struct Rules {
     habits: Habits,
     has_boot: bool,
     asked: Option<Asked>,
+    /// When it was first asked for a token since the one that is held came.
+    trying: Option<Duration>,
     answered: Option<(Duration, Answer)>,
     hold_off: Duration,
     hold_off_since: Duration,
@@ -53,6 +57,8 @@ pub struct Rules {
     pub blind: bool,
     /// The refresher's runtime stands still.
     pub frozen: bool,
+    /// Its runtime is gone, and nobody has come by since for whom another token was asked.
+    pub orphaned: bool,
     held: Option<String>,
     /// By the running clock.
     withheld: Option<Duration>,
@@ -72,6 +78,7 @@ impl Rules {
             habits,
             has_boot,
             asked: None,
+            trying: None,
             answered: None,
             hold_off: Duration::ZERO,
             hold_off_since: Duration::ZERO,
@@ -83,6 +90,7 @@ impl Rules {
             stepped_forward: Duration::ZERO,
             blind: false,
             frozen: false,
+            orphaned: false,
             held: None,
             withheld: None,
             invalidated: None,
@@ -107,6 +115,10 @@ impl Rules {
         match entry {
             Entry::Asked { at, request, app_id, secret } => {
                 self.requests += 1;
+                self.trying.get_or_insert(*at);
+                if std::mem::take(&mut self.orphaned) {
+                    self.disturbed = *at;
+                }
                 self.may_ask(*at, secret, server)?;
                 if let Some((_, attempts)) = &mut self.down {
                     *attempts += 1;
@@ -185,7 +197,7 @@ impl Rules {
                 let age = since.as_secs_f64() / life.as_secs_f64();
                 let round_trip = *then - last.at;
                 let margin = leeway(life) + s(2) + round_trip * 2;
-                let earliest = life.mul_f64(0.69).min(life.saturating_sub(margin));
+                let earliest = life.mul_f64(0.66).min(life.saturating_sub(margin));
                 if self.habits.same || self.habits.refresh_in || life < s(20) {
                     return Ok(());
                 }
@@ -219,6 +231,9 @@ impl Rules {
         if self.held.as_ref().is_some_and(|held| server.tokens[held].nth > issued.nth) {
             return Err(format!("{token} is served, after a newer one"));
         }
+        if self.held.as_deref() != Some(token) {
+            self.trying = None;
+        }
         self.held = Some(token.to_owned());
         self.withheld = None;
         Ok(())
@@ -249,7 +264,11 @@ impl Rules {
         let well = self.well_since.is_some_and(|since| {
             now.saturating_sub(since.max(self.disturbed).max(self.set).max(self.hold_off)) > calm
         });
-        let ahead = !self.frozen && self.habits.life >= s(20) && !self.habits.same && self.withheld.is_none();
+        let ahead = !self.frozen
+            && !self.orphaned
+            && self.habits.life >= s(20)
+            && !self.habits.same
+            && self.withheld.is_none();
         if well && ahead && !self.deceived_since(now.saturating_sub(calm)) {
             return Err("no token, though all is well for long".into());
         }
@@ -259,9 +278,18 @@ impl Rules {
     fn recovery(&self, now: Duration) -> Duration {
         let usual = match self.answered {
             Some((_, Answer::Faulty | Answer::Refused)) => PROBED_RECOVERY,
-            _ => RECOVERY,
+            _ => ANSWERED + self.pause(now),
         };
         usual.max(self.hold_off.saturating_sub(now))
+    }
+
+    /// The last step grows with the time for which attempts have failed.
+    fn pause(&self, now: Duration) -> Duration {
+        let Some(trying) = self.trying else { return PAUSE.0 };
+        if self.deceived_since(trying) {
+            return PAUSE.1;
+        }
+        ((now + s(10)).saturating_sub(trying) / 3).clamp(PAUSE.0, PAUSE.1)
     }
 
     /// A caller's wait ended with an error.
@@ -282,7 +310,8 @@ impl Rules {
             return Err(format!("a call gave up {left:?} early: {error}"));
         }
         if let Some(since) = self.well_since {
-            let recovered = (since.max(self.set) + self.recovery(since)).max(self.hold_off + RECOVERY);
+            let recovered = (since.max(self.set) + self.recovery(since))
+                .max(self.hold_off + ANSWERED + self.pause(since));
             if now > recovered {
                 return Err(format!("a call failed though all is well for {:?}: {error}", now - since));
             }

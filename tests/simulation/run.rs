@@ -297,6 +297,7 @@ impl Run {
             Event::DropRuntime => {
                 self.home = None;
                 self.rules.frozen = false;
+                self.rules.orphaned = true;
                 self.rules.disturbed = now;
             }
             Event::Refuse(calls) => {
