@@ -6,9 +6,11 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::Value;
 use url::Url;
 
+use super::quote::{LONGEST_TEXT, Quoter};
 use super::transport::Transport;
 use super::{pacing, refusal};
 use crate::clock::{Clock, Moment};
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
 
@@ -55,12 +57,13 @@ impl Discovery {
         allow_insecure: bool,
         transport: &dyn Transport,
         clock: &Clock,
+        credentials: &Credentials,
     ) -> Result<Arc<Metadata>> {
         let old = self.at_hand(issuer, clock.now());
         if let Some((metadata, false)) = old {
             return Ok(metadata);
         }
-        match (read(issuer, allow_insecure, transport, clock).await, old) {
+        match (read(issuer, allow_insecure, transport, clock, credentials).await, old) {
             (Ok(metadata), _) => {
                 let metadata = Arc::new(metadata);
                 *self.lock() =
@@ -113,6 +116,7 @@ async fn read(
     allow_insecure: bool,
     transport: &dyn Transport,
     clock: &Clock,
+    credentials: &Credentials,
 ) -> Result<Metadata> {
     let base = parse_issuer(issuer, allow_insecure)?;
     let mut answers = Vec::new();
@@ -127,7 +131,8 @@ async fn read(
             && let Some(found) = understand(answer.body())
         {
             let read_from = origin::shown(&url);
-            return check(found, issuer, allow_insecure, read_from.clone())
+            let quoter = Quoter { credentials, token: None, assertion: None, proof: None };
+            return check(found, issuer, allow_insecure, read_from.clone(), &quoter)
                 .map_err(|error| error.with_server(read_from));
         }
         wait = wait.max(pacing::retry_after(answer.headers(), clock.now().wall));
@@ -205,10 +210,16 @@ fn understand(body: &[u8]) -> Option<Found> {
     })
 }
 
-fn check(found: Found, issuer: &str, allow_insecure: bool, read_from: String) -> Result<Metadata> {
+fn check(
+    found: Found,
+    issuer: &str,
+    allow_insecure: bool,
+    read_from: String,
+    quoter: &Quoter<'_>,
+) -> Result<Metadata> {
     if found.issuer != issuer {
         let slash = found.issuer.trim_end_matches('/') == issuer.trim_end_matches('/');
-        let theirs: String = found.issuer.chars().take(200).collect();
+        let theirs = quoter.text(&found.issuer, LONGEST_TEXT);
         return Err(Error::new(
             ErrorKind::InvalidResponse,
             format!("the metadata are those of another issuer: {theirs:?}, not {issuer:?} (RFC 8414 3.3)"),

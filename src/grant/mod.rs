@@ -174,7 +174,7 @@ impl TokenEndpoint {
 
     /// One attempt. It ends with a token or an error; how long it may take is the caller's matter, who drops it.
     pub(crate) async fn request(&self, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
-        let (url, announced) = self.find(clock).await?;
+        let (url, announced) = self.find(clock, credentials).await?;
         let metadata = announced.as_deref();
         let to = Recipient { metadata, token_endpoint: &url };
         if let Some(fixed) = &self.auth {
@@ -188,12 +188,14 @@ impl TokenEndpoint {
     }
 
     /// The token endpoint, and the metadata that name it.
-    async fn find(&self, clock: &Clock) -> Result<(Url, Option<Arc<Metadata>>)> {
+    async fn find(&self, clock: &Clock, credentials: &Credentials) -> Result<(Url, Option<Arc<Metadata>>)> {
         match &self.server {
             Server::TokenUrl(url) => Ok((url.clone(), None)),
             Server::Issuer(issuer) => {
                 let transport = &*self.transport;
-                let metadata = self.discovery.metadata(issuer, self.allow_insecure, transport, clock).await?;
+                let insecure = self.allow_insecure;
+                let metadata =
+                    self.discovery.metadata(issuer, insecure, transport, clock, credentials).await?;
                 let alias = metadata.mtls_token_endpoint.as_ref().filter(|_| self.has_certificate);
                 Ok((alias.unwrap_or(&metadata.token_endpoint).clone(), Some(metadata)))
             }

@@ -27,7 +27,7 @@ impl TokenEndpoint {
         token: &str,
         endpoint: Option<&Url>,
     ) -> Result<()> {
-        let (token_endpoint, announced) = self.find(clock).await?;
+        let (token_endpoint, announced) = self.find(clock, credentials).await?;
         let metadata = announced.as_deref();
         let alias = metadata.and_then(|metadata| metadata.mtls_revocation_endpoint.as_ref());
         let url = endpoint

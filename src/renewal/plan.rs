@@ -11,7 +11,6 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
 /// Between two wakings by a source of credentials: one that has something new each time must not make it a storm.
 const LEAST_BETWEEN_WAKINGS: Duration = Duration::from_secs(10);
-const MOST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// What is to come next and when: all that the refresher remembers between two attempts. It has no clock, no lock
 /// and no I/O; every decision is a function of what it is told.
@@ -168,8 +167,7 @@ impl Plan {
         let length =
             if error.is_retryable() { self.backoff.pause(remaining, failing) } else { self.backoff.probe() };
         self.pause = Some(Pause { since: *now, length });
-        self.hold_off =
-            error.retry_after().map(|length| Pause { since: *now, length: length.min(MOST_RETRY_AFTER) });
+        self.hold_off = error.retry_after().map(|length| Pause { since: *now, length });
         let due = self.due_in(now, None);
         let error = error.with_retry_after(due);
         self.refused = (!error.is_retryable()).then(|| error.clone());
@@ -296,15 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_bounds_from_below_and_is_capped() {
-        for (asked, obeyed) in [(60, 60), (86_400, 300)] {
-            let mut plan = plan();
-            plan.next(&at(0.0), None);
-            let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(Some(s(asked)));
-            assert_eq!(plan.failed(&at(0.0), error, None).retry_after(), Some(s(obeyed)));
-            plan.credential_changed();
-            assert_eq!(plan.next(&at(1.0), None), Next::Sleep(s(obeyed - 1)));
-        }
+    fn retry_after_bounds_from_below() {
+        let mut plan = plan();
+        plan.next(&at(0.0), None);
+        let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(Some(s(60)));
+        assert_eq!(plan.failed(&at(0.0), error, None).retry_after(), Some(s(60)));
+        plan.credential_changed();
+        assert_eq!(plan.next(&at(1.0), None), Next::Sleep(s(59)));
     }
 
     #[test]

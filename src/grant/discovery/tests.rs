@@ -18,7 +18,9 @@ fn named(issuer: &str, token_endpoint: &str) -> Act {
 }
 
 async fn discover(script: &Script, issuer: &str) -> Result<Arc<Metadata>> {
-    Discovery::default().metadata(issuer, false, script, &Clock::System).await
+    Discovery::default()
+        .metadata(issuer, false, script, &Clock::System, &credentials("app", "s3cr3t", 0))
+        .await
 }
 
 fn endpoint(script: &Arc<Script>) -> TokenEndpoint {
