@@ -34,7 +34,7 @@ FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit simulation both-providers fuzz-build ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation leaks leak-check instructions both-providers fuzz-build ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
@@ -49,6 +49,7 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
 	done
 	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
+	cargo clippy --locked --manifest-path $(FUZZ) --all-targets --target-dir target -- -D warnings
 
 unit: ## All tests, examples and doc tests
 	cargo test --locked --workspace --all-features --all-targets
@@ -74,7 +75,6 @@ mutations: ## Breaks the code in many places, and expects the simulation to see 
 	tests/simulation/mutations.sh
 
 fleet: ## Writes the token requests of a fleet of 10,000 clients, for the plot
-	mkdir -p benches/results
 	EVERTOKEN_FLEET_CSV=$(CURDIR)/benches/results/fleet.csv cargo test --locked --all-features --lib fleet -- --nocapture
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
