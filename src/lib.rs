@@ -76,7 +76,7 @@ pub use grant::{
 pub use middleware::{TokenFuture, TokenLayer, TokenMiddleware, TokenService};
 pub use renewal::{AccessToken, Event, Events, RenewalPolicy, State, Status};
 pub use secrecy::SecretString;
-pub use source::{Builder, Diagnosis, Finding, Level, Prefetch, TokenSource};
+pub use source::{Builder, Diagnosis, Finding, Level, Pass, Prefetch, TokenSource};
 
 pub use http;
 pub use reqwest;

@@ -21,14 +21,14 @@ impl Inner {
             return self.send(request, remaining()).await;
         }
 
-        let mut pass = self.source.pass(remaining()).await?;
+        let mut pass = self.source.pass_within(remaining()).await?;
         loop {
             let replay = if pass.may_repeat() { Replay::of(&request) } else { None };
             let signed = pass.sign(request.method(), request.url())?;
             signed.put_into(request.headers_mut());
             let response = self.send(request, remaining()).await?;
             let (from, status, headers) = (response.url(), response.status(), response.headers());
-            let repeats = pass.repeats(from, status, headers, replay.is_some(), remaining()).await;
+            let repeats = pass.repeats_within(from, status, headers, replay.is_some(), remaining()).await;
             match replay {
                 Some(replay) if repeats => request = replay.into_request(response.url()),
                 _ => return Ok(response),

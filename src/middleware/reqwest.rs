@@ -57,14 +57,14 @@ impl Middleware for TokenMiddleware {
         if request.headers().contains_key(AUTHORIZATION) {
             return next.run(request, extensions).await;
         }
-        let mut pass = source.pass(None).await.map_err(ChainError::middleware)?;
+        let mut pass = source.pass().await.map_err(ChainError::middleware)?;
         loop {
             let replay = if pass.may_repeat() { request.try_clone() } else { None };
             let signed = pass.sign(request.method(), request.url()).map_err(ChainError::middleware)?;
             signed.put_into(request.headers_mut());
             let response = next.clone().run(request, extensions).await?;
             let (from, status, headers) = (response.url(), response.status(), response.headers());
-            let repeats = pass.repeats(from, status, headers, replay.is_some(), None).await;
+            let repeats = pass.repeats(from, status, headers, replay.is_some()).await;
             match replay {
                 Some(replay) if repeats => request = replay,
                 _ => return Ok(response),

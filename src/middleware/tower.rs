@@ -204,7 +204,7 @@ where
         copy: Option<Copying<B>>,
     ) -> Result<(S::Future, Self), BoxError> {
         let replay = copy.map(|copy| copy(&request));
-        let signed = source.pass_with(token.clone()).sign(request.method(), request.uri())?;
+        let signed = source.sign(&token, request.method(), request.uri())?;
         signed.put_into(request.headers_mut());
         let uri = request.uri().clone();
         let answer = inner.call(request);
@@ -217,7 +217,7 @@ where
         let mut pass = source.pass_with(token);
         loop {
             let (status, headers) = (response.status(), response.headers());
-            let repeats = pass.repeats(&uri, status, headers, replay.is_some(), None).await;
+            let repeats = pass.repeats_within(&uri, status, headers, replay.is_some(), None).await;
             let Some(mut request) = replay.filter(|_| repeats) else { return Ok(response) };
             // A service that allows so many requests at a time may count one until its answer is dropped.
             drop(response);

@@ -30,6 +30,7 @@ pub use builder::Builder;
 pub use check::{Diagnosis, Finding, Level};
 pub(crate) use defaults::Defaults;
 use family::{Family, Member};
+pub use pass::Pass;
 #[cfg(feature = "middleware")]
 pub(crate) use pass::Target;
 
@@ -115,7 +116,7 @@ impl TokenSource {
     pub async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap> {
         self.origins().check(url)?;
         let mut headers = HeaderMap::new();
-        self.pass(None).await?.sign(method, url)?.put_into(&mut headers);
+        self.sign(&self.token().await?, method, url)?.put_into(&mut headers);
         Ok(headers)
     }
 

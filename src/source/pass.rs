@@ -1,5 +1,7 @@
-//! What a call carries, and what the answers to it lead to: the one place for the client and both middlewares.
+//! What a call carries, and what the answers to it lead to: the one place for the client, both middlewares, and whoever
+//! adapts another HTTP stack.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
@@ -65,23 +67,73 @@ impl Signed {
     }
 }
 
-/// One call's way: it may be sent once more for a refused token and, under DPoP, once more for a nonce.
-pub(crate) struct Pass<'a> {
-    source: &'a TokenSource,
+/// One call's way through an HTTP stack that this crate does not know: what authorizes it, and whether an answer to it is
+/// worth another sending. [`TokenSource::pass`] gives it.
+///
+/// A call may be sent once more because its token was refused (RFC 6750 3.1) and, under DPoP, once more for a nonce
+/// (RFC 9449 9).
+///
+/// ```no_run
+/// # use evertoken::{http, reqwest, TokenSource};
+/// # async fn run(source: TokenSource, stack: reqwest::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// let (method, url) = (http::Method::GET, "https://api.acme.com/v1/orders".parse()?);
+/// let mut pass = source.pass().await?;
+/// let answer = loop {
+///     let headers = pass.headers(&method, &url)?;
+///     let answer = stack.request(method.clone(), url.clone()).headers(headers).send().await?;
+///     if !pass.repeats(&url, answer.status(), answer.headers(), true).await {
+///         break answer;
+///     }
+/// };
+/// # drop(answer); Ok(()) }
+/// ```
+pub struct Pass {
+    source: TokenSource,
     token: AccessToken,
     renewed: bool,
     nonce_given: bool,
 }
 
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass").finish_non_exhaustive()
+    }
+}
+
 impl TokenSource {
+    /// What authorizes one call that something else carries, and tells whether an answer is worth another sending.
+    /// [`Client`](crate::Client), `TokenLayer` and `TokenMiddleware` do this by themselves.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub async fn pass(&self) -> Result<Pass> {
+        self.pass_within(None).await
+    }
+
     /// Waits for the token as [`token_within`](Self::token_within) does.
-    pub(crate) async fn pass(&self, wait: Option<Duration>) -> Result<Pass<'_>> {
-        Ok(self.pass_with(self.token_within(wait).await?))
+    pub(crate) async fn pass_within(&self, wait: Option<Duration>) -> Result<Pass> {
+        let token = self.token_within(wait).await?;
+        Ok(self.clone().pass_with(token))
     }
 
     /// That of a call with this token.
-    pub(crate) fn pass_with(&self, token: AccessToken) -> Pass<'_> {
-        Pass { source: self, token, renewed: false, nonce_given: self.family.dpop.is_none() }
+    pub(crate) fn pass_with(self, token: AccessToken) -> Pass {
+        let nonce_given = self.family.dpop.is_none();
+        Pass { source: self, token, renewed: false, nonce_given }
+    }
+
+    /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request.
+    pub(crate) fn sign(&self, token: &AccessToken, method: &Method, target: &impl Target) -> Result<Signed> {
+        let origin = self.family.origins.index_of(target.origin())?;
+        let proof = match &self.family.dpop {
+            None => None,
+            Some(key) => {
+                let token = Some(token.as_str());
+                let clock = &self.family.clock;
+                Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, clock)?)
+            }
+        };
+        Ok(Signed { authorization: token.authorization().clone(), proof })
     }
 
     /// Whether an answer of this status can lead to anything.
@@ -90,19 +142,35 @@ impl TokenSource {
     }
 }
 
-impl Pass<'_> {
-    /// What authorizes the next sending: the token, and under DPoP a proof for this one request.
+impl Pass {
+    /// All headers that authorize the next sending, `method` to `url`. The stack must follow no redirects under DPoP, and
+    /// to no other origin without.
+    ///
+    /// # Errors
+    /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where the token may not go there.
+    pub fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        self.sign(method, url)?.put_into(&mut headers);
+        Ok(headers)
+    }
+
+    /// Whether the call is to be sent again, with new [`headers`](Self::headers), having been answered like this from
+    /// `url`. Every answer belongs here, since it may bring a nonce. Where the token was refused, this waits for the next
+    /// one, for at most the source's `token_timeout` (10 s by default).
+    ///
+    /// With `repeatable` false (a body that is gone) it answers false, and has a refused token renewed all the same.
+    pub async fn repeats(
+        &mut self,
+        url: &Url,
+        status: StatusCode,
+        headers: &HeaderMap,
+        repeatable: bool,
+    ) -> bool {
+        self.repeats_within(url, status, headers, repeatable, None).await
+    }
+
     pub(crate) fn sign(&self, method: &Method, target: &impl Target) -> Result<Signed> {
-        let family = &self.source.family;
-        let origin = family.origins.index_of(target.origin())?;
-        let proof = match &family.dpop {
-            None => None,
-            Some(key) => {
-                let token = Some(self.token.as_str());
-                Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, &family.clock)?)
-            }
-        };
-        Ok(Signed { authorization: self.token.authorization().clone(), proof })
+        self.source.sign(&self.token, method, target)
     }
 
     /// Whether some answer can lead to another sending.
@@ -112,7 +180,7 @@ impl Pass<'_> {
 
     /// Whether the call is to be sent again, having been answered like this from there. Where it cannot be
     /// (`repeatable`), the next call is better off all the same.
-    pub(crate) async fn repeats(
+    pub(crate) async fn repeats_within(
         &mut self,
         from: &impl Target,
         status: StatusCode,
@@ -120,7 +188,7 @@ impl Pass<'_> {
         repeatable: bool,
         wait: Option<Duration>,
     ) -> bool {
-        let source = self.source;
+        let source = &self.source;
         if !source.heeds(status) {
             return false;
         }
@@ -176,11 +244,11 @@ mod tests {
         };
         let url = Url::parse("http://127.0.0.1:9/x").unwrap();
         hold("a");
-        let mut pass = source.pass(None).await.unwrap();
+        let mut pass = source.pass().await.unwrap();
         let none = HeaderMap::new();
         for (token, repeats) in [("b", true), ("c", false)] {
             hold(token);
-            assert_eq!(pass.repeats(&url, StatusCode::UNAUTHORIZED, &none, true, None).await, repeats);
+            assert_eq!(pass.repeats(&url, StatusCode::UNAUTHORIZED, &none, true).await, repeats);
             assert!(pass.may_repeat(), "for a nonce");
             assert_eq!(pass.token.as_str(), "b");
         }
