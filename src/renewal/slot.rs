@@ -103,20 +103,30 @@ pub(crate) enum Look {
     Nothing,
 }
 
+/// A token in the slot, borrowed for as long as it takes to look at it.
+pub(crate) struct Fresh(arc_swap::Guard<Option<std::sync::Arc<Held>>>);
+
+impl Fresh {
+    #[inline(always)]
+    pub(crate) fn token(&self) -> Option<&AccessToken> {
+        self.0.as_deref().map(|held| &held.token)
+    }
+}
+
 /// The one place where the token is.
 #[derive(Debug, Default)]
 pub(crate) struct Slot(ArcSwapOption<Held>);
 
 impl Slot {
     /// The read path (rule: no lock, no allocation, no await): one load, one look at two coarse clocks.
-    #[inline]
-    pub(crate) fn read<R>(&self, clock: &Clock, with: impl FnOnce(&AccessToken) -> R) -> Option<R> {
+    #[inline(always)]
+    pub(crate) fn fresh(&self, clock: &Clock) -> Option<Fresh> {
         let guard = self.0.load();
         let held = guard.as_deref()?;
         let (monotonic, wall) = clock.coarse();
         if monotonic < held.fresh_until.0 && wall < held.fresh_until.1 {
             held.mark_used();
-            return Some(with(&held.token));
+            return Some(Fresh(guard));
         }
         None
     }
@@ -203,7 +213,7 @@ mod tests {
     }
 
     fn fast(slot: &Slot, clock: &Clock) -> bool {
-        slot.read(clock, |_| ()).is_some()
+        slot.fresh(clock).is_some()
     }
 
     #[test]

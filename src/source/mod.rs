@@ -100,10 +100,12 @@ impl TokenSource {
             return Err(Error::configuration("under DPoP every call needs a proof of its own")
                 .advice("use `headers(method, url)` for it"));
         }
-        match self.refresher().slot.read(&self.refresher().clock, |token| token.authorization().clone()) {
-            Some(header) => Ok(header),
-            None => Ok(self.token().await?.authorization().clone()),
+        if let Some(fresh) = self.refresher().slot.fresh(&self.refresher().clock)
+            && let Some(token) = fresh.token()
+        {
+            return Ok(token.authorization().clone());
         }
+        Ok(self.token().await?.authorization().clone())
     }
 
     /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1)
@@ -148,7 +150,7 @@ impl TokenSource {
     /// What a read gives that finds nothing to do.
     #[inline]
     pub(crate) fn fresh_token(&self) -> Option<AccessToken> {
-        self.refresher().slot.read(&self.refresher().clock, AccessToken::clone)
+        self.refresher().slot.fresh(&self.refresher().clock)?.token().cloned()
     }
 
     fn second_look(&self) -> Look {
