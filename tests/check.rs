@@ -45,7 +45,7 @@ async fn a_good_set_up_is_told_step_by_step() {
         ("settings", &[AuthServer::APP_ID][..]),
         ("discovery", &[".well-known/oauth-authorization-server says", &endpoint, "client_secret_post"]),
         ("token", &[&endpoint, "answered 200", "client_secret_basic"]),
-        ("lifetime", &["3600.0 s", "between 2520.0 s and 3240.0 s", "until 3570.0 s"]),
+        ("lifetime", &["3600.0 s", "between 2412.0 s and 3240.0 s", "until 3570.0 s"]),
         ("scope", &["asked \"read\""]),
         ("audience", &["https://api.example", &server.issuer()]),
         ("clock", &["within"]),
