@@ -9,6 +9,7 @@ DENY_VERSION := 0.20.2
 CARGO_DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 BOTH := tests/both_providers/Cargo.toml
 FUZZ := tests/fuzz/Cargo.toml
+PEERS := benches/peers/Cargo.toml
 
 # libFuzzer wants the compiler to count branches, and the address sanitizer wants a nightly one. These are the flags of
 # `cargo fuzz build`, which works as well.
@@ -29,7 +30,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet bench
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -40,11 +41,13 @@ fmt: ## Formats the code
 	cargo fmt --all
 	cargo fmt --manifest-path $(BOTH)
 	cargo fmt --manifest-path $(FUZZ)
+	cargo fmt --manifest-path $(PEERS)
 
 lint: ## Formatting, and clippy with no feature, each alone, and all
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(BOTH) --check
 	cargo fmt --manifest-path $(FUZZ) --check
+	cargo fmt --manifest-path $(PEERS) --check
 	for feature in $(FEATURES); do \
 	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
 	done
@@ -76,6 +79,10 @@ mutations: ## Breaks the code in many places, and expects the simulation to see 
 
 fleet: ## Writes the token requests of a fleet of 10,000 clients, for the plot
 	EVERTOKEN_FLEET_CSV=$(CURDIR)/benches/results/fleet.csv cargo test --locked --all-features --lib fleet -- --nocapture
+
+bench: fleet ## Measures beside the peers, and writes tables and plots; takes 10 minutes on a machine that does nothing else
+	cargo clippy --locked --manifest-path $(PEERS) --all-targets -- -D warnings
+	cargo run --locked --release --manifest-path $(PEERS) -- $(PARTS)
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

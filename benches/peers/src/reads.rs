@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::pin::pin;
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use tokio::runtime::Handle;
@@ -98,10 +98,11 @@ async fn subject<P: Peer>(server: &TokenServer) -> Subject {
 }
 
 pub async fn measure() -> Table {
-    let server = TokenServer::start(DAY).await;
+    let server = TokenServer::start(DAY, Duration::ZERO).await;
     let server = &server;
     let subjects = [
-        subject::<peers::bare::Bare>(server).await,
+        subject::<peers::bare::Bare<1>>(server).await,
+        subject::<peers::bare::Bare<2>>(server).await,
         subject::<peers::ever::Evertoken>(server).await,
         subject::<peers::aliri::Aliri>(server).await,
         subject::<peers::google::Google>(server).await,
