@@ -62,6 +62,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
+    #[inline]
     pub(crate) fn coarse(&self) -> (Duration, Duration) {
         match self {
             Clock::System => system::coarse(),
@@ -120,6 +121,7 @@ mod system {
 
     use super::{Duration, Moment};
 
+    #[inline]
     pub(super) fn coarse() -> (Duration, Duration) {
         (read(ClockId::MonotonicCoarse), read(ClockId::RealtimeCoarse))
     }
@@ -132,6 +134,7 @@ mod system {
         }
     }
 
+    #[inline]
     fn read(clock: ClockId) -> Duration {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
         Duration::new(u64::try_from(tv_sec).unwrap_or(0), u32::try_from(tv_nsec).unwrap_or(0))
@@ -148,8 +151,8 @@ mod system {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     pub(super) fn coarse() -> (Duration, Duration) {
-        // A second of head start, so that a moment before the first reading still has a number.
-        let monotonic = START.elapsed() + Duration::from_secs(1);
+        // A year of head start, so that a moment before the first reading still has a number.
+        let monotonic = START.elapsed() + Duration::from_secs(31_536_000);
         (monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 

@@ -81,6 +81,7 @@ impl TokenText {
         self.line.get(self.token_at..).unwrap_or_default()
     }
 
+    #[inline]
     pub(crate) fn header(&self) -> &HeaderValue {
         // A thread that is ending has no number any more.
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or_default();

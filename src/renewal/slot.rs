@@ -55,16 +55,16 @@ impl Held {
         this
     }
 
-    /// The same token, where the boot clock shows that the wall clock was set: its wall deadline moves along. `None`
-    /// where there is nothing to mend, or no clock to tell a setting from a suspend.
+    /// The same token, where its anchor's clocks do not agree any more, because the machine was suspended or its wall clock
+    /// set: both are moved to where the time that has passed is told by each. `None` where there is nothing to mend.
     pub(crate) fn reanchored(&self, now: &Moment) -> Option<Self> {
-        let (boot, then) = (now.boot?, self.anchor.boot?);
-        let wall = now.wall.saturating_sub(boot.saturating_sub(then));
-        if wall.abs_diff(self.anchor.wall) < REANCHOR || self.withheld {
+        let passed = now.since(&self.anchor);
+        let (monotonic, wall) = (now.monotonic.saturating_sub(passed), now.wall.saturating_sub(passed));
+        let off = monotonic.abs_diff(self.anchor.monotonic).max(wall.abs_diff(self.anchor.wall));
+        if off < REANCHOR || self.withheld {
             return None;
         }
-        // The monotonic mark stays: it stops in a suspend, the wall now tells the truth.
-        Some(self.with(self.schedule, Moment { wall, ..self.anchor }))
+        Some(self.with(self.schedule, Moment { monotonic, wall, ..self.anchor }))
     }
 
     /// The same token where its time is up: over for good, even where the wall clock is set back to before. `None` where
@@ -83,6 +83,7 @@ impl Held {
         self.used.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn mark_used(&self) {
         if !self.was_used() {
             self.used.store(true, Ordering::Relaxed);

@@ -31,6 +31,7 @@ impl AccessToken {
 
     /// The value of the `Authorization` header, made once per token and marked sensitive: `Bearer …` (RFC 6750 2.1), or
     /// `DPoP …` (RFC 9449 7.1), with which a proof must go: see [`TokenSource::headers`](crate::TokenSource::headers).
+    #[inline]
     pub fn authorization(&self) -> &HeaderValue {
         self.0.text.header()
     }

@@ -42,7 +42,7 @@ mutate 'a failure takes the token away' src/renewal/outcome.rs \
 mutate 'no jitter of the renewal' src/renewal/schedule.rs \
   's/let jitter = life\.mul_f64\(policy\.jitter \* draw\.clamp\(0\.0, 1\.0\)\);/let jitter = Duration::ZERO; let _ = draw;/'
 mutate 'a retry at once' src/renewal/backoff.rs \
-  's/step\.mul_f64\(self\.draw\(\)\)/step.mul_f64(self.draw() * 0.0)/'
+  's/step\.mul_f64\(least \+ /step.mul_f64(0.0 * least + 0.0 * /'
 mutate 'the wall clock is not looked at' src/renewal/slot.rs \
   's/monotonic < held\.fresh_until\.0 && wall < held\.fresh_until\.1/{ let _ = wall; monotonic < held.fresh_until.0 }/'
 mutate 'the monotonic clock is not looked at' src/renewal/slot.rs \
@@ -60,7 +60,7 @@ mutate 'no floor between two requests' src/renewal/schedule.rs \
 mutate 'no cooldown after a 401' src/renewal/plan.rs \
   's/self\.cooldown = Some\(Pause \{ since: \*now, length \}\);/self.cooldown = Some(Pause { since: *now, length: length * 0 });/'
 mutate 'a refused credential is shown again like any failure' src/renewal/plan.rs \
-  's/if error\.is_retryable\(\) \{ self\.backoff\.pause\(remaining\) \} else \{ self\.backoff\.probe\(\) \}/self.backoff.pause(remaining)/'
+  's/if error\.is_retryable\(\) \{ self\.backoff\.pause\(remaining, failing\) \} else \{ self\.backoff\.probe\(\) \}/self.backoff.pause(remaining, failing)/'
 mutate 'a new credential wakes nobody' src/renewal/refresher.rs \
   's/if change != Change::None \{\s*inner\.plan\.credential_changed\(\);\s*\}//'
 mutate 'a changed app id keeps the token' src/renewal/refresher.rs \

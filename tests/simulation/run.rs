@@ -25,6 +25,8 @@ pub struct Tally {
     pub tokens: u64,
     pub ages: [u64; 20],
     pub pauses: [u64; 2],
+    /// Ahead of the end of a token, though the task stood still.
+    pub taken_over: u64,
     /// Of all that was seen, in order.
     pub hash: u64,
 }
@@ -38,6 +40,7 @@ impl Tally {
         self.failed += other.failed;
         self.requests += other.requests;
         self.tokens += other.tokens;
+        self.taken_over += other.taken_over;
         let counts = self.ages.iter_mut().chain(&mut self.pauses);
         counts.zip(other.ages.iter().chain(&other.pauses)).for_each(|(sum, more)| *sum += more);
     }
@@ -257,6 +260,11 @@ impl Run {
                 self.credential_in_use();
             }
             Event::Suspend(length) => {
+                // Where it wakes there is no network, and its clock is set back by more than it slept.
+                if self.random.u8(0..4) == 0 {
+                    self.happen(Event::Weather(Weather::Down, length + s(600)))?;
+                    self.at(s(60), Event::StepWall(length + s(60), false));
+                }
                 self.rules.blind |= self.unseen_setback || self.rules.frozen;
                 self.clock.suspend(length);
                 self.unseen_suspend = true;
@@ -493,6 +501,7 @@ impl Run {
         self.tally.tokens = self.rules.tokens;
         self.tally.ages = self.rules.ages;
         self.tally.pauses = self.rules.pauses;
+        self.tally.taken_over = self.rules.taken_over;
         Ok(self.tally)
     }
 }
