@@ -106,8 +106,7 @@ fn ms(time: Duration) -> String {
 }
 
 pub async fn spikes_of_all() -> Table {
-    let header =
-        ["client", "median_ms", "p99.9_ms", "longest_ms", "percent_that_waited", "token_requests"];
+    let header = ["client", "median_ms", "p99.9_ms", "longest_ms", "percent_that_waited", "token_requests"];
     let mut table = Table::new("spikes", &header);
     let rows = tokio::join!(
         spikes::<peers::ever::Evertoken>(),
