@@ -89,8 +89,6 @@ fn the_rules_hold_whatever_happens() {
     let [short, long] = all.pauses;
     println!("pauses after a failure: {short} of up to 2 s, {long} longer ones");
     assert!(long > 4 * short, "the pauses grow");
-    println!("renewals ahead of the end while the task stood still: {}", all.taken_over);
-    assert!(all.taken_over > 0, "a frozen task is taken over in time");
     let [early, late] = [14..16, 16..18].map(|ages| all.ages[ages].iter().sum::<u64>());
     assert!(early.min(late) * 3 > early.max(late), "renewals are spread out: {early} early, {late} late");
 }

@@ -57,8 +57,6 @@ pub struct Rules {
     pub blind: bool,
     /// The refresher's runtime stands still.
     pub frozen: bool,
-    /// Requests ahead of the end of a token, though the refresher's runtime stood still.
-    pub taken_over: u64,
     /// Its runtime is gone, and nobody has come by since for whom another token was asked.
     pub orphaned: bool,
     held: Option<String>,
@@ -92,7 +90,6 @@ impl Rules {
             stepped_forward: Duration::ZERO,
             blind: false,
             frozen: false,
-            taken_over: 0,
             orphaned: false,
             held: None,
             withheld: None,
@@ -119,9 +116,6 @@ impl Rules {
             Entry::Asked { at, request, app_id, secret } => {
                 self.requests += 1;
                 self.trying.get_or_insert(*at);
-                if self.frozen && self.withheld.is_none() && self.has_valid(*at, server).is_some() {
-                    self.taken_over += 1;
-                }
                 if std::mem::take(&mut self.orphaned) {
                     self.disturbed = *at;
                 }

@@ -25,8 +25,6 @@ pub struct Tally {
     pub tokens: u64,
     pub ages: [u64; 20],
     pub pauses: [u64; 2],
-    /// Ahead of the end of a token, though the task stood still.
-    pub taken_over: u64,
     /// Of all that was seen, in order.
     pub hash: u64,
 }
@@ -40,7 +38,6 @@ impl Tally {
         self.failed += other.failed;
         self.requests += other.requests;
         self.tokens += other.tokens;
-        self.taken_over += other.taken_over;
         let counts = self.ages.iter_mut().chain(&mut self.pauses);
         counts.zip(other.ages.iter().chain(&other.pauses)).for_each(|(sum, more)| *sum += more);
     }
@@ -501,7 +498,6 @@ impl Run {
         self.tally.tokens = self.rules.tokens;
         self.tally.ages = self.rules.ages;
         self.tally.pauses = self.rules.pauses;
-        self.tally.taken_over = self.rules.taken_over;
         Ok(self.tally)
     }
 }
