@@ -1,4 +1,4 @@
-# A machine needs Rust (rustup's stable toolchain with clippy and rustfmt), a C compiler, Node.js 20 and npm.
+# A machine needs Rust (rustup's stable toolchain with clippy and rustfmt), a C compiler, Node.js 20 and npm, Python 3.10 with venv.
 # Whatever else a target needs, it installs at a pinned version into .tools/ or a folder that git ignores.
 
 # A pipeline fails where its first part does.
@@ -24,18 +24,21 @@ FUZZ_SECONDS ?= 60
 # What the compiler makes of the read path depends on its version.
 COUNTING_RUST := 1.95.0
 
+# The native half of the Python package is no program, and needs no Python to link with.
+export PYO3_BUILD_EXTENSION_MODULE := 1
+
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect --error-exitcode=1
 
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet bench
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet bench python
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit simulation leaks leak-check instructions both-providers fuzz-build ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation leaks leak-check instructions both-providers python fuzz-build ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
@@ -83,6 +86,21 @@ fleet: ## Writes the token requests of a fleet of 10,000 clients, for the plot
 bench: fleet ## Measures beside the peers, and writes tables and plots; takes 10 minutes on a machine that does nothing else
 	cargo clippy --locked --manifest-path $(PEERS) --all-targets -- -D warnings
 	cargo run --locked --release --manifest-path $(PEERS) -- $(PARTS)
+
+VENV := .tools/python
+
+python: $(VENV)/ready ## Builds the Python package, and checks it with ruff, mypy, stubtest and pytest
+	cd bindings/python && VIRTUAL_ENV=$(CURDIR)/$(VENV) $(CURDIR)/$(VENV)/bin/maturin develop --release --locked --quiet
+	cd bindings/python && $(CURDIR)/$(VENV)/bin/ruff format --check python tests
+	cd bindings/python && $(CURDIR)/$(VENV)/bin/ruff check python tests
+	cd bindings/python && $(CURDIR)/$(VENV)/bin/mypy python/evertoken tests
+	cd bindings/python && $(CURDIR)/$(VENV)/bin/python -m mypy.stubtest evertoken._native --allowlist stubtest-allowlist.txt
+	cd bindings/python && $(CURDIR)/$(VENV)/bin/pytest -q tests
+
+$(VENV)/ready: bindings/python/requirements-dev.txt
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --requirement $<
+	touch $@
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

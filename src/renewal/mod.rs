@@ -20,7 +20,7 @@ pub use events::{Event, Events};
 pub use policy::RenewalPolicy;
 pub(crate) use refresher::{GRACE, Invalidation, Refresher};
 pub(crate) use schedule::Schedule;
-pub(crate) use slot::Look;
+pub(crate) use slot::{Held, Look};
 pub use status::{State, Status};
 pub(crate) use telemetry::waited;
 pub use token::AccessToken;

@@ -114,6 +114,17 @@ impl Refresher {
         report.tell(&self.endpoint);
     }
 
+    /// Takes over what the process held that this one was forked from, to be renewed at a time drawn anew: all its children
+    /// have the same token.
+    pub(crate) fn inherit(&self, held: &Held) {
+        let mut inner = self.lock();
+        let age = self.clock.now().since(&held.anchor);
+        let life = held.schedule.serve_for;
+        let schedule = inner.plan.postponed(held.schedule, age, life, Duration::ZERO);
+        inner.plan.succeeded(&schedule, None);
+        self.slot.store(Some(Held::new(held.token.clone(), schedule, held.anchor, held.after_refusal)));
+    }
+
     fn take(&self, inner: &mut Inner, now: &Moment, response: TokenResponse) -> Report {
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quotas } =
             response;

@@ -19,7 +19,7 @@ use crate::grant::{
 };
 use crate::network::Network;
 use crate::origin::{TrustedOrigins, parse_secure, shown_text};
-use crate::renewal::RenewalPolicy;
+use crate::renewal::{Held, RenewalPolicy};
 use crate::secret::SecretString;
 use crate::user_agent;
 
@@ -59,6 +59,8 @@ pub(crate) struct Config {
     transport: Option<Arc<dyn Transport>>,
     /// Where `check` keeps what was asked.
     seed: Option<u64>,
+    /// After a fork: what the parent held.
+    forked: Option<Option<Arc<Held>>>,
     /// The first mistake that a setter could not tell of.
     pub(super) mistake: Option<Error>,
 }
@@ -92,6 +94,7 @@ impl<T> Builder<T> {
             clock: Clock::System,
             transport: None,
             seed: None,
+            forked: None,
             mistake: None,
         };
         Self { config, target: PhantomData }
@@ -269,6 +272,16 @@ impl<T> Builder<T> {
         self
     }
 
+    /// For a process that was forked: the source takes over what `parent` held, renews it at a time of its own, and shares
+    /// nothing that a thread of the parent's may have had locked. `seed` must be another one in each process. For
+    /// bindings only.
+    #[doc(hidden)]
+    pub fn forked_from(mut self, parent: &TokenSource, seed: u64) -> Self {
+        self.config.forked = Some(parent.held());
+        self.config.seed = Some(seed);
+        self
+    }
+
     /// The same settings for another kind of client.
     #[cfg(feature = "blocking")]
     pub(crate) fn retarget<U>(self) -> Builder<U> {
@@ -297,6 +310,7 @@ impl<T> Builder<T> {
             clock,
             transport,
             seed,
+            forked,
             mistake,
             timeout: _,
             http_client: _,
@@ -336,7 +350,7 @@ impl<T> Builder<T> {
         }
         let transport = match transport {
             Some(transport) => transport,
-            None if network.is_default() => HttpTransport::shared()?,
+            None if network.is_default() && forked.is_none() => HttpTransport::shared()?,
             None => Arc::new(HttpTransport::new(network.apply(reqwest::ClientBuilder::new()))?),
         };
         let transport = match user_agent {
@@ -362,7 +376,11 @@ impl<T> Builder<T> {
             revocation,
             members: Mutex::default(),
         });
-        Ok(TokenSource { member: family.member(request), family })
+        let source = TokenSource { member: family.member(request), family };
+        if let Some(held) = forked.flatten() {
+            source.inherit(&held);
+        }
+        Ok(source)
     }
 
     pub(crate) fn parsed_base_url(&self) -> Result<Option<Url>> {

@@ -23,7 +23,7 @@ use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::grant::NonceOf;
 use crate::origin::TrustedOrigins;
-use crate::renewal::{self, AccessToken, Events, GRACE, Invalidation, Look, Refresher, Status};
+use crate::renewal::{self, AccessToken, Events, GRACE, Held, Invalidation, Look, Refresher, Status};
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
@@ -120,6 +120,14 @@ impl TokenSource {
         let mut headers = HeaderMap::new();
         self.sign(&self.token().await?, method, url)?.put_into(&mut headers);
         Ok(headers)
+    }
+
+    /// Whether the token may go to `url`, for adapters that look at that before anything else.
+    ///
+    /// # Errors
+    /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where it may not.
+    pub fn check_origin(&self, url: &Url) -> Result<()> {
+        self.origins().check(url)
     }
 
     /// Keeps the `DPoP-Nonce` (RFC 9449 9) of the API's answer to a call with [`headers`](Self::headers), for the next
@@ -342,6 +350,15 @@ impl TokenSource {
     #[cfg(feature = "testing")]
     pub(crate) fn hold(&self, response: crate::grant::TokenResponse) {
         self.refresher().hold(response);
+    }
+
+    /// Read without a lock, as it must be after a fork.
+    fn held(&self) -> Option<Arc<Held>> {
+        self.refresher().slot.held()
+    }
+
+    fn inherit(&self, held: &Held) {
+        self.refresher().inherit(held);
     }
 
     /// How its tokens are shown to APIs.

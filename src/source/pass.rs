@@ -143,6 +143,11 @@ impl TokenSource {
 }
 
 impl Pass {
+    /// The token of the next sending.
+    pub fn token(&self) -> &AccessToken {
+        &self.token
+    }
+
     /// All headers that authorize the next sending, `method` to `url`. The stack must follow no redirects under DPoP, and
     /// to no other origin without.
     ///

@@ -1,0 +1,45 @@
+"""What an API's provider knows and its customers need not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._client import Client
+from ._errors import ConfigurationError
+
+
+class Preset:
+    """All that is the same for every customer of one API, from which their clients are made.
+
+    ``key_prefix`` is that of the API keys that are taken, ``env_prefix`` the word with which environment variables begin
+    (``EVERTOKEN`` by default); all else are options of :class:`Client`, which a customer's own options go before.
+    """
+
+    def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Any) -> None:
+        self._key_prefix = key_prefix
+        self._env_prefix = env_prefix
+        self._options = options
+
+    def _with(self, options: dict[str, Any]) -> dict[str, Any]:
+        preset = dict(self._options)
+        if options.keys() & {"issuer", "token_url"}:
+            preset.pop("issuer", None)
+            preset.pop("token_url", None)
+        return {**preset, **options}
+
+    def client(self, app_id: str, app_secret: str, **options: Any) -> Client:
+        """A client for these credentials. Nothing is sent yet."""
+        return Client(app_id, app_secret, **self._with(options))
+
+    def from_api_key(self, api_key: str, **options: Any) -> Client:
+        """A client for an API key; one of another prefix is refused."""
+        if self._key_prefix is not None and not api_key.startswith(f"{self._key_prefix}_"):
+            raise ConfigurationError(
+                f"the API key does not begin with {self._key_prefix!r}: it is for another service, or for another "
+                "environment of this one"
+            )
+        return Client.from_api_key(api_key, **self._with(options))
+
+    def from_env(self, **options: Any) -> Client:
+        """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``."""
+        return Client.from_env(self._env_prefix, **self._with(options))

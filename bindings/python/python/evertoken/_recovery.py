@@ -1,0 +1,37 @@
+"""What the adapters share: the token goes to trusted origins only, and a 401 is met once."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ._client import Client
+from ._errors import ConfigurationError
+
+Origin = tuple[str, str, int | None]
+_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
+
+
+class Guard:
+    """Which origins the token may go to. Each is asked of the client once."""
+
+    def __init__(self, client: Client) -> None:
+        if not client._has_origins():
+            raise ConfigurationError(
+                "the client has neither base_url nor trusted_origins: the adapter would not know where its token may go"
+            )
+        self._client = client
+        self._trusted: set[object] = set()
+
+    def check(self, key: object, url: str) -> None:
+        """Raises ``UntrustedOriginError`` where the token may not go to ``url``; ``key`` stands for its origin."""
+        if key not in self._trusted:
+            self._client._check_origin(url)
+            if len(self._trusted) < 64:
+                self._trusted.add(key)

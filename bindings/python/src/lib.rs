@@ -1,0 +1,49 @@
+//! The native half of the Python package `evertoken`. What people see is in `python/evertoken`.
+//!
+//! No thread of ours but the interpreter's own ever touches Python: one that took the GIL while the interpreter ends would
+//! take the process down with it. Who waits, waits on a thread of Python's with the GIL released.
+
+// Nobody sees these types from Rust.
+#![allow(missing_debug_implementations)]
+
+mod client;
+mod credentials;
+mod errors;
+mod events;
+mod home;
+mod settings;
+mod testing;
+mod wait;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// Everything here is for `python/evertoken` alone.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::client::{Client, Pass};
+    #[pymodule_export]
+    use crate::credentials::{Dpop, PrivateKeyJwt, SecretJwt};
+    #[pymodule_export]
+    use crate::events::Events;
+    #[pymodule_export]
+    use crate::testing::AuthServer;
+    #[pymodule_export]
+    use crate::worker::{Job, next_job, stop_jobs};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::home::watch_forks();
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
+
+/// Seconds, as Python gives them.
+fn seconds(name: &str, seconds: f64) -> PyResult<std::time::Duration> {
+    std::time::Duration::try_from_secs_f64(seconds).map_err(|_| {
+        pyo3::exceptions::PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more"))
+    })
+}

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import evertoken
+import pytest
+from evertoken import Client, Preset
+from evertoken.testing import APP_ID, APP_SECRET, AuthServer
+
+
+def until(what: str, true: object) -> None:
+    """Waits for what is on its way; the time is a limit and no measure."""
+    end = time.monotonic() + 30
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
+def test_a_token_is_fetched_once_and_then_read(server: AuthServer) -> None:
+    with server.client() as api:
+        assert server.token_requests == 0
+        token = api.token()
+        assert server.accepts(token)
+        assert api.token() is token, "the same object, made once"
+        assert api.authorization() == f"Bearer {token}"
+        assert api.headers("GET", server.api_url) == {"Authorization": f"Bearer {token}"}
+        status = api.status()
+        assert status.is_ready and status.state == "fresh" and status.last_error is None
+        assert server.token_requests == 1
+
+
+def test_two_hundred_threads_make_one_request(server: AuthServer) -> None:
+    server.set_latency(0.2)
+    with server.client() as api, ThreadPoolExecutor(200) as pool:
+        start = threading.Barrier(200)
+
+        def call() -> str:
+            start.wait()
+            return api.token()
+
+        tokens = {future.result() for future in [pool.submit(call) for _ in range(200)]}
+        assert len(tokens) == 1
+    assert server.token_requests == 1
+
+
+async def test_two_hundred_tasks_make_one_request(server: AuthServer) -> None:
+    server.set_latency(0.2)
+    async with server.client() as api:
+        tokens = set(await asyncio.gather(*(api.token_async() for _ in range(200))))
+        assert len(tokens) == 1
+        assert await api.token_async() in tokens
+    assert server.token_requests == 1
+
+
+async def test_a_cancelled_waiter_cancels_nobody_else(server: AuthServer) -> None:
+    server.set_latency(0.3)
+    async with server.client() as api:
+        first, second = (asyncio.create_task(api.token_async()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert server.accepts(await second)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert server.token_requests == 1
+
+
+def test_an_outage_costs_nothing_while_a_token_is_held(server: AuthServer) -> None:
+    server.set_lifetime(4)
+    with server.client() as api:
+        events = api.events()
+        token = api.token()
+        server.fail("status", always=True)
+        assert next(event for event in events if event.kind == "renewal_failed").error is not None
+        assert api.token() == token and api.status().is_ready
+        server.heal()
+        until("it is renewed", lambda: api.current_token() not in (None, token))
+
+
+def test_errors_say_what_and_where(server: AuthServer) -> None:
+    with Client(APP_ID, "wr0ng-s3cret", issuer=server.issuer) as api:
+        with pytest.raises(evertoken.CredentialsRejectedError) as caught:
+            api.token()
+        error = caught.value
+        assert error.oauth_error == "invalid_client" and error.server == server.token_url and not error.retryable
+        assert "wr0ng-s3cret" not in f"{error!r} {error} {api!r} {api.status()}"
+    with pytest.raises(evertoken.ClosedError):
+        api.token()
+    with pytest.raises(evertoken.ConfigurationError, match="issuer"):
+        Client("app", "secret")
+    with pytest.raises(TypeError, match="isuer"):
+        Client("app", "secret", isuer="https://as.example")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="audience"):
+        Client("app", "secret", audience=7)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="token_timeout"):
+        Client("app", "secret", issuer=server.issuer, token_timeout=-1)
+
+
+def test_a_wait_has_its_limit(server: AuthServer) -> None:
+    server.fail("hang", always=True)
+    with server.client(token_timeout=0.3) as api, pytest.raises(TimeoutError):
+        api.token()
+
+
+def test_a_refused_token_is_renewed(server: AuthServer) -> None:
+    with server.client() as api:
+        token = api.token()
+        server.revoke(token)
+        api.invalidate(token)
+        until("there is another", lambda: api.current_token() not in (None, token))
+        api.invalidate(token)
+        assert server.token_requests == 2
+
+
+def test_a_rotated_secret(server: AuthServer) -> None:
+    with server.client() as api:
+        api.token()
+        server.rotate(APP_ID, "new")
+        api.set_credentials(APP_ID, "new")
+        api.invalidate(api.token())
+        until("it is renewed", lambda: server.token_requests >= 2 and api.current_token() is not None)
+        assert api.status().last_error is None
+
+
+@pytest.mark.parametrize("kind", ["sync", "async", "pair"])
+def test_a_function_gives_the_credentials(server: AuthServer, kind: str) -> None:
+    threads = set()
+
+    def give() -> dict[str, str]:
+        threads.add(threading.current_thread().name)
+        return {"app_id": APP_ID, "app_secret": APP_SECRET}
+
+    async def give_async() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return give()
+
+    function: Any = {"sync": give, "async": give_async, "pair": lambda: tuple(give().values())}[kind]
+    with Client(credentials=function, issuer=server.issuer) as api:
+        assert server.accepts(api.token())
+    assert threads == {"evertoken-python"}
+
+
+def test_a_function_that_fails_is_told_without_its_words(server: AuthServer) -> None:
+    def give() -> dict[str, str]:
+        raise LookupError("the vault said s3cret-c4nary")
+
+    with Client(credentials=give, issuer=server.issuer, token_timeout=0.5) as api:
+        with pytest.raises(evertoken.CredentialsUnavailableError, match="LookupError") as caught:
+            api.token()
+        assert "c4nary" not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_the_environment(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"APP_ID": APP_ID, "APP_SECRET": APP_SECRET, "ISSUER": server.issuer}.items():
+        monkeypatch.setenv(f"ACME_{name}", value)
+    with Client.from_env("ACME") as api, Preset(env_prefix="ACME").from_env() as other:
+        assert server.accepts(api.token()) and server.accepts(other.token())
+
+
+def test_a_preset_goes_after_the_customer(server: AuthServer) -> None:
+    preset = Preset(issuer="https://unreachable.invalid/", key_prefix="acme_live")
+    with preset.client(APP_ID, APP_SECRET, token_url=server.token_url) as api:
+        assert server.accepts(api.token())
+    with pytest.raises(evertoken.ConfigurationError, match="acme_live"):
+        preset.from_api_key("acme_test_x")
+
+
+def test_other_audiences_have_tokens_of_their_own(server: AuthServer) -> None:
+    with server.client() as api:
+        other = api.with_(audience="https://other.example", scope="read")
+        assert other.token() != api.token()
+        assert server.token_requests == 2
+
+
+def test_logs_reach_the_logger(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.fail("status", always=True)
+    with caplog.at_level(logging.DEBUG, "evertoken"), server.client(token_timeout=1) as api:
+        with pytest.raises(evertoken.AuthServerUnavailableError):
+            api.token()
+        until("there is a record", lambda: any(record.levelno >= logging.WARNING for record in caplog.records))
+    assert APP_SECRET not in " ".join(record.getMessage().replace("client_secret", "") for record in caplog.records)
+
+
+def test_it_is_neither_copied_nor_pickled(server: AuthServer) -> None:
+    with server.client() as api:
+        for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="in each process"):
+                attempt(api)
+
+
+async def test_a_running_loop_is_warned_of(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evertoken._client._warned", False)
+    with server.client() as api, pytest.warns(RuntimeWarning, match="token_async"):
+        api.token()
+
+
+def test_a_subclass(server: AuthServer) -> None:
+    class Acme(Client):
+        def __init__(self, app_id: str, app_secret: str) -> None:
+            super().__init__(app_id, app_secret)
+
+        def __new__(cls, app_id: str, app_secret: str) -> Acme:
+            return super().__new__(cls, app_id, app_secret, issuer=server.issuer)  # type: ignore[return-value]
+
+    with Acme(APP_ID, APP_SECRET) as api:
+        assert server.accepts(api.token())
