@@ -150,7 +150,7 @@ impl Client {
         token_params=None, client_auth=None, dpop=None, base_url=None, trusted_origins=None,
         allow_insecure_http=false, renew_at=None, jitter=None, leeway=None, backoff_base=None, backoff_cap=None,
         request_timeout=None, stop_after_unused=None, token_timeout=None, connect_timeout=None, user_agent=None,
-        proxy=None, ca=None, cert=None, revoke_on_shutdown=false, revocation_url=None, _like=None,
+        proxy=None, ca=None, cert=None, revoke_on_shutdown=false, revocation_url=None, _like=None, _fixed=None,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -190,7 +190,11 @@ impl Client {
         revoke_on_shutdown: bool,
         revocation_url: Option<String>,
         _like: Option<Bound<'_, Client>>,
+        _fixed: Option<(String, String)>,
     ) -> PyResult<Self> {
+        if let Some((token, base_url)) = _fixed {
+            return Self::fixed(py, &token, &base_url);
+        }
         if let Some(like) = _like {
             return like.get().with_(py, audience, scope.unwrap_or_default());
         }
@@ -361,6 +365,14 @@ impl Client {
         block_on(py, async move { source.shutdown().await })?.or_raise(py)
     }
 
+    /// Asks the authorization server once, by the settings of this client. Gives whether all is well, and what was found.
+    fn _check(&self, py: Python<'_>) -> PyResult<(bool, String)> {
+        let builder = self.settings.builder(&self.credentials.load());
+        worker::ensure(py)?;
+        let diagnosis = block_on(py, builder.check())?;
+        Ok((diagnosis.is_ok(), diagnosis.to_string()))
+    }
+
     fn _base_url(&self) -> Option<&str> {
         self.settings.base_url.as_deref()
     }
@@ -395,6 +407,24 @@ impl Client {
 }
 
 impl Client {
+    /// One that holds this token and asks nobody.
+    fn fixed(py: Python<'_>, token: &str, base_url: &str) -> PyResult<Self> {
+        let fixed = evertoken::testing::fixed_client(token, base_url).or_raise(py)?;
+        Ok(Self {
+            settings: Settings { base_url: Some(base_url.to_owned()), ..Settings::default() },
+            credentials: ArcSwap::from_pointee(Credentials::Given {
+                app_id: "fixed".to_owned(),
+                app_secret: SecretString::from(""),
+                next_app_secret: None,
+            }),
+            live: ArcSwap::from_pointee(Live {
+                forks: home::forks(),
+                source: Some(fixed.token_source().clone()),
+            }),
+            texts: ArcSwapOption::empty(),
+        })
+    }
+
     fn with_(&self, py: Python<'_>, audience: Option<String>, scope: Vec<String>) -> PyResult<Self> {
         let source = self.source(py)?.with(audience.as_deref().unwrap_or_default(), &scope).or_raise(py)?;
         Ok(Self {

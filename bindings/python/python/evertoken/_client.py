@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         revoke_on_shutdown: bool
         revocation_url: str
         _like: _native.Client
+        _fixed: tuple[str, str]
 
 
 Given = Mapping[str, str] | tuple[str, str] | tuple[str, str, str]

@@ -14,6 +14,13 @@ APP_SECRET = "secret"
 """Its secret."""
 
 
+def fixed_client(token: str, base_url: str) -> Client:
+    """A client that holds this token for a year and asks no authorization server, for unit tests: libraries that replace HTTP
+    do not see token requests, which are not made by Python.
+    """
+    return Client(_fixed=(token, base_url))
+
+
 class AuthServer(_native.AuthServer):
     """An authorization server on loopback, with an API behind it, and faults on command. A context manager.
 
