@@ -57,6 +57,8 @@ pub struct Rules {
     pub blind: bool,
     /// The refresher's runtime stands still.
     pub frozen: bool,
+    /// When the machine last woke.
+    pub resumed: Duration,
     /// Its runtime is gone, and nobody has come by since for whom another token was asked.
     pub orphaned: bool,
     held: Option<String>,
@@ -90,6 +92,7 @@ impl Rules {
             stepped_forward: Duration::ZERO,
             blind: false,
             frozen: false,
+            resumed: Duration::ZERO,
             orphaned: false,
             held: None,
             withheld: None,
@@ -148,9 +151,13 @@ impl Rules {
                     if let Answer::Token(token, told) = answer {
                         self.hold_off = Duration::ZERO;
                         let floor = s(1).min(*told / 10);
-                        let last = self.floor.take().filter(|(last, _)| last == token);
-                        // The life of a token that is given again does not begin anew.
-                        self.floor = Some(last.unwrap_or((token.clone(), floor)));
+                        // The life of a token that is given again does not begin anew; one that had ended when it came
+                        // is not taken.
+                        let again = self.floor.as_ref().is_some_and(|(last, _)| last == token);
+                        let ended = asked.is_some_and(|asked| *at - asked.at + leeway(*told) >= *told);
+                        if !again && !ended {
+                            self.floor = Some((token.clone(), floor));
+                        }
                     }
                     self.answered = Some((*at, answer.clone()));
                 }
@@ -310,7 +317,7 @@ impl Rules {
             return Err(format!("a call gave up {left:?} early: {error}"));
         }
         if let Some(since) = self.well_since {
-            let recovered = (since.max(self.set) + self.recovery(since))
+            let recovered = (since.max(self.set).max(self.resumed) + self.recovery(since))
                 .max(self.hold_off + ANSWERED + self.pause(since));
             if now > recovered {
                 return Err(format!("a call failed though all is well for {:?}: {error}", now - since));
@@ -354,11 +361,13 @@ impl Rules {
     }
 
     /// A credential set by hand has the outage's count begin anew, as it does the ladder.
-    pub fn set(&mut self, now: Duration, app_id: &str) {
+    pub fn set(&mut self, now: Duration, app_id: &str, secret: &str) {
+        let news = self.asked.as_ref().is_none_or(|asked| asked.app_id != app_id || asked.secret != secret);
         self.app_id = app_id.to_owned();
         self.set = now;
         self.disturbed = now;
-        self.answered = None;
+        // What was refused before is not tried at once.
+        self.answered = self.answered.take().filter(|_| !news);
         if let Some(down) = &mut self.down {
             *down = (now, 0);
         }

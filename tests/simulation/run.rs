@@ -266,6 +266,7 @@ impl Run {
                 self.clock.suspend(length);
                 self.unseen_suspend = true;
                 self.rules.disturbed = self.clock.truth() + s(31);
+                self.rules.resumed = self.clock.truth();
                 self.nudge_soon();
             }
             Event::StepWall(length, forward) => {
@@ -346,8 +347,8 @@ impl Run {
             (server.app_id.clone(), server.secret.clone())
         };
         let _entered = self.callers.enter();
-        self.source.set_credentials(app_id.clone(), secret).unwrap();
-        self.rules.set(now, &app_id);
+        self.source.set_credentials(app_id.clone(), secret.clone()).unwrap();
+        self.rules.set(now, &app_id, &secret);
         self.older = None;
         self.credential_in_use();
     }
