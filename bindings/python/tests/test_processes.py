@@ -127,7 +127,7 @@ def test_a_process_ends_with_a_renewal_in_flight(server: AuthServer, held: str) 
 INTERRUPTED = """
 import sys, time
 from evertoken import Client
-api = Client("app", "secret", issuer=sys.argv[1])
+api = Client("app", "secret", token_url=sys.argv[1], token_timeout=60)
 print("waiting", flush=True)
 try:
     api.token()
@@ -138,11 +138,12 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_a_wait(server: AuthServer) -> None:
     server.fail("hang", always=True)
-    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, server.issuer], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, server.token_url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         end = time.monotonic() + 30
-        while server.token_requests == 0 and time.monotonic() < end:
+        while server.token_requests == 0:
+            assert time.monotonic() < end
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
