@@ -125,8 +125,10 @@ def test_a_process_ends_with_a_renewal_in_flight(server: AuthServer, held: str) 
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys
 from evertoken import Client
+# A shell has its background jobs ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 api = Client("app", "secret", token_url=sys.argv[1], token_timeout=60)
 print("waiting", flush=True)
 try:
