@@ -145,4 +145,4 @@ audit: $(CARGO_DENY) ## Security advisories; fetches their database
 	$(CARGO_DENY) --locked check advisories
 
 $(CARGO_DENY):
-	cargo install --locked cargo-deny@$(DENY_VERSION) --root .tools/cargo-deny-$(DENY_VERSION)
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --locked --debug cargo-deny@$(DENY_VERSION) --root .tools/cargo-deny-$(DENY_VERSION)

@@ -10,6 +10,7 @@ use url::Url;
 use super::Inner;
 use crate::clock::{Clock, Moment};
 use crate::error::Result;
+use crate::source::Pass;
 
 impl Inner {
     pub(super) async fn call(&self, mut request: Request) -> Result<Response> {
@@ -18,25 +19,44 @@ impl Inner {
         let deadline = timeout.map(|timeout| Deadline::new(self.source.clock(), timeout));
         let remaining = || deadline.as_ref().map(Deadline::remaining);
         if request.headers().contains_key(AUTHORIZATION) {
-            return self.send(request, remaining()).await;
+            return Ok(self.send(request, remaining()).await?);
         }
 
-        let mut pass = self.source.pass_within(remaining()).await?;
+        let token = self.source.token_within(remaining()).await?;
+        let replay = Replay::of(&request);
+        self.source.sign(&token, request.method(), request.url())?.put_into(request.headers_mut());
+        let response = self.send(request, remaining()).await?;
+        if !self.source.heeds(response.status()) {
+            return Ok(response);
+        }
+        // Boxed, so that the future of a call that is simply answered stays small: it is moved before it is sent.
+        Box::pin(self.recovered(response, replay, self.source.clone().pass_with(token), &remaining)).await
+    }
+
+    /// The answer to a call whose token or proof may have been refused: this one, or that to another sending.
+    async fn recovered(
+        &self,
+        mut response: Response,
+        mut replay: Option<Replay>,
+        mut pass: Pass,
+        remaining: &(impl Fn() -> Option<Duration> + Sync),
+    ) -> Result<Response> {
         loop {
-            let replay = if pass.may_repeat() { Replay::of(&request) } else { None };
-            let signed = pass.sign(request.method(), request.url())?;
-            signed.put_into(request.headers_mut());
-            let response = self.send(request, remaining()).await?;
             let (from, status, headers) = (response.url(), response.status(), response.headers());
             let repeats = pass.repeats_within(from, status, headers, replay.is_some(), remaining()).await;
-            match replay {
-                Some(replay) if repeats => request = replay.into_request(response.url()),
-                _ => return Ok(response),
-            }
+            let Some(again) = replay.filter(|_| repeats) else { return Ok(response) };
+            let mut request = again.into_request(response.url());
+            replay = if pass.may_repeat() { Replay::of(&request) } else { None };
+            pass.sign(request.method(), request.url())?.put_into(request.headers_mut());
+            response = self.send(request, remaining()).await?;
         }
     }
 
-    async fn send(&self, mut request: Request, remaining: Option<Duration>) -> Result<Response> {
+    fn send(
+        &self,
+        mut request: Request,
+        remaining: Option<Duration>,
+    ) -> impl Future<Output = reqwest::Result<Response>> + use<> {
         // Only here: a replay would have to keep a copy.
         if let Some(user_agent) = &self.user_agent
             && let Entry::Vacant(absent) = request.headers_mut().entry(USER_AGENT)
@@ -47,7 +67,7 @@ impl Inner {
         if remaining.is_some() {
             *request.timeout_mut() = remaining;
         }
-        Ok(self.http.execute(request).await?)
+        self.http.execute(request)
     }
 }
 
@@ -59,7 +79,7 @@ enum Replay {
         headers: HeaderMap,
         version: Version,
     },
-    Whole(Request),
+    Whole(Box<Request>),
 }
 
 impl Replay {
@@ -71,13 +91,13 @@ impl Replay {
                 headers: request.headers().clone(),
                 version: request.version(),
             }),
-            _ => request.try_clone().map(Self::Whole),
+            _ => request.try_clone().map(Box::new).map(Self::Whole),
         }
     }
 
     fn into_request(self, came_to: &Url) -> Request {
         match self {
-            Self::Whole(request) => request,
+            Self::Whole(request) => *request,
             Self::Read { method, headers, version } => {
                 let mut request = Request::new(method, came_to.clone());
                 *request.headers_mut() = headers;

@@ -124,8 +124,8 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`RequestBuilder::send`].
-    pub async fn execute(&self, request: Request) -> Result<Response> {
-        self.0.call(request).await
+    pub fn execute(&self, request: Request) -> impl Future<Output = Result<Response>> + Send + '_ {
+        self.0.call(request)
     }
 
     /// The source of this client's tokens.
@@ -152,8 +152,9 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`TokenSource::authorization`].
-    pub async fn authorization(&self) -> Result<HeaderValue> {
-        self.0.source.authorization().await
+    #[inline]
+    pub fn authorization(&self) -> impl Future<Output = Result<HeaderValue>> + Send + '_ {
+        self.0.source.authorization()
     }
 
     /// All headers that authorize a request of `method` to `url` sent by other means.

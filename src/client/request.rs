@@ -79,10 +79,7 @@ impl RequestBuilder {
     ///
     /// [`Configuration`](crate::ErrorKind::Configuration) where the path, a header, the query or the body was wrong.
     pub fn build(self) -> Result<Request> {
-        self.request?.build().map_err(|error| {
-            Error::configuration("the request cannot be built; nothing was sent")
-                .with_source(error.without_url())
-        })
+        built(self.request)
     }
 
     /// Sends the request with a valid token, and once more with a newer one if the API answers 401 (RFC 6750 3). Any
@@ -96,9 +93,15 @@ impl RequestBuilder {
     /// - those of [`TokenSource::token`](crate::TokenSource::token) where there is no token: nothing was sent;
     /// - [`Api`](crate::ErrorKind::Api) where the API could not be reached, broke off, or took too long.
     pub async fn send(self) -> Result<Response> {
-        let client = self.client.clone();
-        client.execute(self.build()?).await
+        let Self { client, request } = self;
+        client.0.call(built(request)?).await
     }
+}
+
+fn built(request: Result<reqwest::RequestBuilder>) -> Result<Request> {
+    request?.build().map_err(|error| {
+        Error::configuration("the request cannot be built; nothing was sent").with_source(error.without_url())
+    })
 }
 
 impl fmt::Debug for RequestBuilder {

@@ -79,6 +79,7 @@ impl Held {
         self.schedule.serve_for.saturating_sub(now.since(&self.anchor))
     }
 
+    #[inline]
     pub(crate) fn was_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
     }

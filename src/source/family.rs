@@ -45,6 +45,7 @@ pub(super) struct Members {
 pub(crate) struct Member(Arc<Refresher>);
 
 impl Member {
+    #[inline]
     pub(super) fn refresher(&self) -> &Arc<Refresher> {
         &self.0
     }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method};
@@ -73,6 +74,7 @@ impl TokenSource {
         Builder::new_with(source.into())
     }
 
+    #[inline]
     fn refresher(&self) -> &Arc<Refresher> {
         self.member.refresher()
     }
@@ -95,17 +97,9 @@ impl TokenSource {
     /// # Errors
     /// As [`token`](Self::token); and [`Configuration`](crate::ErrorKind::Configuration) under DPoP, where a header that
     /// serves for all calls is not enough: use [`headers`](Self::headers).
-    pub async fn authorization(&self) -> Result<HeaderValue> {
-        if self.family.dpop.is_some() {
-            return Err(Error::configuration("under DPoP every call needs a proof of its own")
-                .advice("use `headers(method, url)` for it"));
-        }
-        if let Some(fresh) = self.refresher().slot.fresh(&self.refresher().clock)
-            && let Some(token) = fresh.token()
-        {
-            return Ok(token.authorization().clone());
-        }
-        Ok(self.token().await?.authorization().clone())
+    #[inline]
+    pub fn authorization(&self) -> impl Future<Output = Result<HeaderValue>> + Send + '_ {
+        Authorization { source: self, wait: None }
     }
 
     /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1)
@@ -378,6 +372,43 @@ impl TokenSource {
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenSource").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// A header, read by hand where a token is held: inlined whole, so that its 40 bytes are written where the caller wants
+/// them instead of being moved there step by step.
+struct Authorization<'a> {
+    source: &'a TokenSource,
+    wait: Option<Pin<Box<dyn Future<Output = Result<AccessToken>> + Send + 'a>>>,
+}
+
+impl Future for Authorization<'_> {
+    type Output = Result<HeaderValue>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let source = self.source;
+        if self.wait.is_none()
+            && source.family.dpop.is_none()
+            && let Some(fresh) = source.refresher().slot.fresh(&source.refresher().clock)
+            && let Some(token) = fresh.token()
+        {
+            return Poll::Ready(Ok(token.authorization().clone()));
+        }
+        self.wait(context)
+    }
+}
+
+impl Authorization<'_> {
+    #[cold]
+    fn wait(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<HeaderValue>> {
+        let source = self.source;
+        if source.family.dpop.is_some() {
+            return Poll::Ready(Err(Error::configuration("under DPoP every call needs a proof of its own")
+                .advice("use `headers(method, url)` for it")));
+        }
+        let wait = self.wait.get_or_insert_with(|| Box::pin(source.token()));
+        wait.as_mut().poll(context).map_ok(|token| token.authorization().clone())
     }
 }
 

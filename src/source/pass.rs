@@ -122,12 +122,13 @@ impl TokenSource {
         Pass { source: self, token, renewed: false, nonce_given }
     }
 
-    /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request.
+    /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request, whose target was let
+    /// through by [`check_origin`](Self::check_origin) or the like.
     pub(crate) fn sign(&self, token: &AccessToken, method: &Method, target: &impl Target) -> Result<Signed> {
-        let origin = self.family.origins.index_of(target.origin())?;
         let proof = match &self.family.dpop {
             None => None,
             Some(key) => {
+                let origin = self.family.origins.index_of(target.origin())?;
                 let token = Some(token.as_str());
                 let clock = &self.family.clock;
                 Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, clock)?)
@@ -154,6 +155,7 @@ impl Pass {
     /// # Errors
     /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where the token may not go there.
     pub fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap> {
+        self.source.check_origin(url)?;
         let mut headers = HeaderMap::new();
         self.sign(method, url)?.put_into(&mut headers);
         Ok(headers)
