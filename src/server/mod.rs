@@ -1,0 +1,8 @@
+//! The API's side: who calls, and may they? (feature `server`)
+//!
+//! An API that gives out app ids and secrets has two kinds of callers: those with an SDK, who send a short-lived access
+//! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
+
+mod caller;
+
+pub use caller::{Caller, How};
