@@ -4,5 +4,11 @@
 //! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
 
 mod caller;
+mod refusal;
+mod verifier;
 
 pub use caller::{Caller, How};
+pub use refusal::{Refusal, RefusalKind};
+pub use verifier::{
+    ClientCertificate, Introspection, Profile, TokenAlgorithm, Verifier, VerifierBuilder, VerifierCondition,
+};
