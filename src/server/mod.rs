@@ -4,5 +4,7 @@
 //! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
 
 mod caller;
+mod exchange;
 
 pub use caller::{Caller, How};
+pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
