@@ -5,6 +5,8 @@
 
 mod caller;
 mod exchange;
+mod usage;
 
 pub use caller::{Caller, How};
 pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
+pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};

@@ -15,6 +15,7 @@ use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, T
 use crate::network::Network;
 use crate::origin::shown_text;
 use crate::renewal::RenewalPolicy;
+use crate::server::usage::Usage;
 
 const CAPACITY: usize = 100_000;
 const CONCURRENT: usize = 64;
@@ -43,6 +44,7 @@ pub struct ExchangeBuilder {
     network: Network,
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
+    usage: Option<Usage>,
     seed: Option<u64>,
     mistake: Option<Error>,
 }
@@ -65,6 +67,7 @@ impl ExchangeBuilder {
             network: Network::default(),
             clock: Clock::System,
             transport: None,
+            usage: None,
             seed: None,
             mistake: None,
         }
@@ -179,6 +182,12 @@ impl ExchangeBuilder {
         self
     }
 
+    /// Counts the tokens that are got, by app id.
+    pub fn usage(mut self, usage: &Usage) -> Self {
+        self.usage = Some(usage.clone());
+        self
+    }
+
     /// Replaces the clocks.
     #[cfg(feature = "testing")]
     pub fn clock(mut self, clock: Arc<dyn crate::clock::TimeSource>) -> Self {
@@ -273,6 +282,7 @@ impl ExchangeBuilder {
             failures: Failures::new()?,
             apps: Strikes::new(APPS)?,
             peers: Strikes::new(PEERS)?,
+            usage: self.usage,
             discovering: tokio::sync::Mutex::default(),
             random: Mutex::new(self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
         };

@@ -134,7 +134,9 @@ impl Flight {
             core.apps.clear(newcomer.app);
             newcomer.peer.into_iter().for_each(|peer| core.peers.ease(peer));
         }
-        core.issued(&self.credentials.app_id);
+        if let Some(usage) = &core.usage {
+            usage.issued(&self.credentials.app_id);
+        }
         Some(token)
     }
 

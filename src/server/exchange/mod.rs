@@ -35,6 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenEndpoint;
 use crate::renewal::{AccessToken, RenewalPolicy};
 use crate::secret::{ExposeSecret, SecretString};
+use crate::server::usage::Usage;
 
 pub use builder::ExchangeBuilder;
 pub use status::ExchangeStatus;
@@ -94,6 +95,7 @@ struct Core {
     /// Refused credentials by app id, and by address.
     apps: Strikes,
     peers: Strikes,
+    usage: Option<Usage>,
     /// Whose turn it is to look for the token endpoint.
     discovering: tokio::sync::Mutex<()>,
     random: Mutex<fastrand::Rng>,
@@ -322,8 +324,6 @@ impl Core {
         }
         Err(Error::new(ErrorKind::Throttled, "too many refused credentials").with_retry_after(Some(pause)))
     }
-
-    fn issued(&self, _app_id: &str) {}
 }
 
 impl fmt::Debug for Exchange {
