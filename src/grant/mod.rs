@@ -193,6 +193,12 @@ impl TokenEndpoint {
         }
     }
 
+    /// Finds the token endpoint, so that many who come at once need not each look for it.
+    #[cfg(feature = "server")]
+    pub(crate) async fn prepare(&self, clock: &Clock, credentials: &Credentials) -> Result<()> {
+        self.find(clock, credentials).await.map(drop)
+    }
+
     /// The token endpoint, and the metadata that name it.
     async fn find(&self, clock: &Clock, credentials: &Credentials) -> Result<(Url, Option<Arc<Metadata>>)> {
         match &self.server {

@@ -4,11 +4,15 @@
 //! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
 
 mod caller;
+mod exchange;
 mod refusal;
+mod usage;
 mod verifier;
 
 pub use caller::{Caller, How};
+pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
 pub use refusal::{Refusal, RefusalKind};
+pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
 pub use verifier::{
     ClientCertificate, Introspection, Profile, TokenAlgorithm, Verifier, VerifierBuilder, VerifierCondition,
 };
