@@ -5,12 +5,14 @@
 
 mod caller;
 mod exchange;
+mod layer;
 mod refusal;
 mod usage;
 mod verifier;
 
 pub use caller::{Caller, How};
 pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
+pub use layer::{CallerLayer, CallerService, PeerAddress, RequireScope, ScopeService};
 pub use refusal::{Refusal, RefusalKind};
 pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
 pub use verifier::{

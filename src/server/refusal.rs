@@ -11,9 +11,9 @@ use http::StatusCode;
 pub struct Refusal {
     kind: RefusalKind,
     reason: &'static str,
-    pub(crate) retry_after: Option<Duration>,
+    retry_after: Option<Duration>,
     /// The scopes that the request needs, where it lacks them.
-    pub(crate) scope: Option<String>,
+    scope: Option<String>,
 }
 
 /// What kind of refusal it is; [`Refusal::kind`] gives it.
@@ -49,7 +49,16 @@ impl Refusal {
 
     pub(crate) fn unavailable(retry_after: Option<Duration>) -> Self {
         let reason = "the authorization server cannot be asked at the moment";
-        Self { retry_after, ..Self::new(RefusalKind::Unavailable, reason) }
+        Self::new(RefusalKind::Unavailable, reason).after(retry_after)
+    }
+
+    pub(crate) fn after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    /// The same for a request that needs these.
+    pub(crate) fn of_scope(self, scope: &str) -> Self {
+        Self { scope: Some(scope.to_owned()), ..self }
     }
 
     /// What kind of refusal it is.
@@ -60,6 +69,11 @@ impl Refusal {
     /// What is wrong, in a few words.
     pub fn reason(&self) -> &'static str {
         self.reason
+    }
+
+    /// The scopes that the request needs, where it lacks them; spaces between.
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
     }
 
     /// When it is worth trying again, where that helps.
@@ -98,9 +112,10 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code() {
-            Some(code) => write!(f, "{code}: {}", self.reason),
-            None => f.write_str(self.reason),
+        match self.kind {
+            RefusalKind::InvalidToken => write!(f, "the access token is refused: {}", self.reason),
+            RefusalKind::InvalidProof => write!(f, "the DPoP proof is refused: {}", self.reason),
+            _ => f.write_str(self.reason),
         }
     }
 }

@@ -113,6 +113,11 @@ impl Verifier {
         Err(SHOWN_BARE)
     }
 
+    /// The caller to whom the issuer has just given this token for its app id and secret.
+    pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
+        Ok(Caller::new(self.entry(token).await?.identity.clone(), how))
+    }
+
     /// Verifies the token of a request, be it `Bearer` or `DPoP`, with all that it may be bound to: the proof in the `DPoP`
     /// header, the [`ClientCertificate`] in the extensions. A token in the query is not looked at.
     ///
