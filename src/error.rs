@@ -64,6 +64,8 @@ struct Inner {
     retryable: bool,
     retry_after: Option<Duration>,
     advice: Option<&'static str>,
+    /// The server throttles this client, and no other.
+    of_client: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -124,6 +126,7 @@ impl Error {
             retryable,
             retry_after: None,
             advice: None,
+            of_client: false,
             source: None,
         }))
     }
@@ -180,6 +183,17 @@ impl Error {
     pub(crate) fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(source));
         self
+    }
+
+    pub(crate) fn of_client(mut self, of_client: bool) -> Self {
+        self.0.of_client = of_client;
+        self
+    }
+
+    /// Whether the server throttles this one client by a quota of its own, as far as it says so.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_of_client(&self) -> bool {
+        self.0.of_client
     }
 
     /// Says in front what the caller was waiting for; kind and all particulars stay.

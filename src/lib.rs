@@ -33,6 +33,7 @@
 //! - [`TokenSource`]: the token alone, for whatever carries your calls.
 //! - `TokenLayer` and `TokenMiddleware` (feature `middleware`): the same for `tower` and `reqwest-middleware`.
 //! - `blocking` (feature `blocking`): the same for programs without an async runtime.
+//! - `server` (feature `server`): the other end, for the API itself: who calls, and may they?
 //! - `testing` (feature `testing`): an authorization server in a box, with faults on command.
 //! - [`Preset`]: all of this as the SDK of one API; [`guide::sdk`] tells how to ship it.
 //!
@@ -58,6 +59,8 @@ mod network;
 mod origin;
 mod renewal;
 mod secret;
+#[cfg(feature = "server")]
+pub mod server;
 mod source;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use evertoken::http::Method;
 use evertoken::reqwest;
+use evertoken::server::Exchange;
 use evertoken::testing::{AuthServer, Fault, fixed_client};
 use evertoken::{
     ApiKey, AppCredentials, Client, ClientAuth, ClientBuilder, CredentialSource, Dpop, Error, ErrorKind,
@@ -512,6 +513,34 @@ async fn sources(server: &AuthServer) {
     show_all(&client);
 }
 
+/// The same credentials, sent by a customer to an API that exchanges them.
+async fn exchanges(server: &AuthServer) {
+    let builder = || {
+        Exchange::builder(server.issuer())
+            .token_timeout(Duration::from_millis(500))
+            .renewal(RenewalPolicy::default().request_timeout(Duration::from_millis(300)))
+    };
+    show(builder().token_param("key", SECRET));
+    for fault in indiscretions().into_iter().map(Some).chain([None]) {
+        if let Some(fault) = fault {
+            server.fail_always(fault);
+        }
+        let exchange = builder().build().unwrap();
+        for _ in 0..2 {
+            match exchange.token(APP_ID, &SECRET.into(), Some([192, 0, 2, 1].into())).await {
+                Ok(token) => show((&token, token.authorization())),
+                Err(error) => show_error(&error),
+            }
+        }
+        show((&exchange, exchange.status()));
+        exchange.purge(APP_ID);
+        server.heal();
+    }
+    let mistaken = Exchange::builder(format!("https://app:{CANARY}@as.example/"));
+    show(&mistaken);
+    show_error(&mistaken.build().unwrap_err());
+}
+
 /// A program that falls over with our things in its hands.
 async fn panics(server: &AuthServer) {
     let client = builder(server).build().unwrap();
@@ -537,6 +566,7 @@ async fn nothing_secret_is_put_out() {
     let mut unsearchable = keys_and_fixed_clients();
     unsearchable.extend(bound(&server).await);
     sources(&server).await;
+    exchanges(&server).await;
     panics(&server).await;
     show((&server, server.log()));
     show(metrics.snapshot().into_vec());
@@ -578,6 +608,10 @@ async fn nothing_secret_is_put_out() {
         "credential refused; trying what comes next",
         "the credential provider failed: the vault has [redacted]",
         "is no valid JSON",
+        "token got for an app",
+        "no token for an app",
+        "evertoken_exchange_requests_total",
+        "Exchange {",
     ] {
         assert!(output.contains(word), "{word:?} is nowhere in the output");
     }

@@ -70,6 +70,13 @@ pub(super) fn exhausted_for(headers: &HeaderMap) -> Option<Duration> {
     buckets(headers).filter(|bucket| bucket.remaining == 0).filter_map(|bucket| bucket.wait).max()
 }
 
+/// Whether it is the client's own quota of which nothing is left.
+pub(super) fn is_client_exhausted(headers: &HeaderMap) -> bool {
+    listed(headers, &[CLIENT]).any(|bucket| bucket.remaining == 0)
+}
+
+const CLIENT: &str = "auth0-client-quota-limit";
+
 struct Bucket {
     limit: Option<u64>,
     remaining: u64,
@@ -79,11 +86,12 @@ struct Bucket {
 /// `b=per_hour;q=10;r=7;t=3540, …`: of a quota, what is left, and the seconds to its reset. `RateLimit` has the same
 /// parameters behind a name in quotes.
 fn buckets(headers: &HeaderMap) -> impl Iterator<Item = Bucket> + '_ {
-    ["auth0-client-quota-limit", "auth0-organization-quota-limit", "ratelimit"]
-        .into_iter()
-        .filter_map(|name| text(headers, name))
-        .flat_map(|value| value.split(','))
-        .filter_map(|bucket| {
+    listed(headers, &[CLIENT, "auth0-organization-quota-limit", "ratelimit"])
+}
+
+fn listed<'a>(headers: &'a HeaderMap, names: &'a [&str]) -> impl Iterator<Item = Bucket> + 'a {
+    names.iter().filter_map(|name| text(headers, name)).flat_map(|value| value.split(',')).filter_map(
+        |bucket| {
             let part = |name: &str| {
                 bucket.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
             };
@@ -92,7 +100,8 @@ fn buckets(headers: &HeaderMap) -> impl Iterator<Item = Bucket> + '_ {
                 remaining: part("r")?.parse().ok()?,
                 wait: part("t").and_then(seconds),
             })
-        })
+        },
+    )
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use percent_encoding::percent_decode_str;
 
 use super::document::Document;
 use super::pacing;
+use super::quota;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::response::Asked;
 use super::transport::{TransportError, TransportErrorKind};
@@ -32,6 +33,7 @@ pub(super) fn classify(
         let wait = if status.is_success() { None } else { pacing::throttled(answer.headers(), wall) };
         Error::new(ErrorKind::Throttled, "the authorization server asks for fewer requests")
             .with_retry_after(wait)
+            .of_client(quota::is_client_exhausted(answer.headers()))
     } else {
         match code.as_deref() {
             Some("temporarily_unavailable" | "server_error") => {

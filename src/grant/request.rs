@@ -78,7 +78,7 @@ impl GrantRequest {
     }
 
     /// The body of the token request (RFC 6749 4.4.2), with what of the client's authentication goes there.
-    pub(super) fn form_body(&self, authentication: &[(&str, &str)]) -> Zeroizing<String> {
+    pub(crate) fn form_body(&self, authentication: &[(&str, &str)]) -> Zeroizing<String> {
         let scope = self.scopes.join(" ");
         let mut fields = vec![("grant_type", "client_credentials")];
         if !scope.is_empty() {

@@ -20,6 +20,8 @@ pub use events::{Event, Events};
 pub use policy::RenewalPolicy;
 pub(crate) use refresher::{GRACE, Invalidation, Refresher};
 pub(crate) use schedule::Schedule;
+#[cfg(feature = "server")]
+pub(crate) use schedule::attempt_timeout;
 pub(crate) use slot::{Held, Look};
 pub use status::{State, Status};
 pub(crate) use telemetry::waited;

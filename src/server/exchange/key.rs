@@ -1,0 +1,236 @@
+//! What stands for a customer in memory once the secret is gone.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
+
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::grant::GrantRequest;
+use crate::secret::{ExposeSecret, SecretString};
+
+/// An app id, its secret and all that is asked for, as 128 bits of HMAC-SHA-256 under a key that each process draws.
+///
+/// A plain keyed hash would be quicker, but this one outlives the secret: not even who reads the key beside it can go back
+/// from it, and nobody outside can find two that are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key([u64; 2]);
+
+/// An app id, or an address, by the same hash: for counting and for forgetting, where a collision costs next to nothing.
+pub(super) type Tag = u64;
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[0]);
+    }
+}
+
+/// For keys that are hashes already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct AsItIs(u64);
+
+impl BuildHasher for AsItIs {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+/// The process's key.
+pub(super) struct Hashing(hmac::Key);
+
+impl Hashing {
+    pub(super) fn new() -> Result<Self> {
+        match hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()) {
+            Ok(key) => Ok(Self(key)),
+            Err(_) => {
+                Err(Error::new(ErrorKind::Configuration, "the operating system gives no random numbers"))
+            }
+        }
+    }
+
+    /// The hashing of those who ask for just this.
+    pub(super) fn of_request(&self, request: &GrantRequest) -> CustomerHashing {
+        let GrantRequest { audience, resources, scopes, params } = request;
+        let mut text = Text(hmac::Context::with_key(&self.0));
+        text.number(0);
+        text.list(audience.iter());
+        text.list(resources.iter());
+        text.list(scopes.iter());
+        text.list(params.iter().map(|(name, _)| name));
+        text.list(params.iter().map(|(_, value)| value));
+        CustomerHashing(hmac::Key::new(hmac::HMAC_SHA256, text.0.sign().as_ref()))
+    }
+
+    pub(super) fn app(&self, app_id: &str) -> Tag {
+        self.tag(1, app_id.as_bytes())
+    }
+
+    /// An IPv6 address counts as its network of 64 bits, which one customer has as a rule.
+    pub(super) fn peer(&self, peer: IpAddr) -> Tag {
+        match peer.to_canonical() {
+            IpAddr::V4(address) => self.tag(2, &address.octets()),
+            IpAddr::V6(address) => self.tag(3, &address.octets()[..8]),
+        }
+    }
+
+    fn tag(&self, kind: u64, bytes: &[u8]) -> Tag {
+        let mut text = Text(hmac::Context::with_key(&self.0));
+        text.number(kind);
+        text.item(bytes);
+        halves(&text.0.sign())[0]
+    }
+}
+
+/// The key of one request's customers, which is a hash in its turn: a hit need not hash what is the same for all.
+pub(super) struct CustomerHashing(hmac::Key);
+
+impl CustomerHashing {
+    pub(super) fn key(&self, app_id: &str, secret: &SecretString) -> Key {
+        let mut text = Text(hmac::Context::with_key(&self.0));
+        text.item(app_id.as_bytes());
+        text.item(secret.expose_secret().as_bytes());
+        Key(halves(&text.0.sign()))
+    }
+}
+
+/// What is hashed: each item with its length in front, so that none can pass for another's end.
+struct Text(hmac::Context);
+
+impl Text {
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn item(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.update(bytes);
+    }
+
+    fn list<'a>(&mut self, items: impl ExactSizeIterator<Item = &'a String>) {
+        self.number(items.len() as u64);
+        items.for_each(|item| self.item(item.as_bytes()));
+    }
+}
+
+fn halves(tag: &hmac::Tag) -> [u64; 2] {
+    let mut halves = [0; 2];
+    for (half, bytes) in halves.iter_mut().zip(tag.as_ref().chunks_exact(8)) {
+        *half = bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    }
+    halves
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All that may tell one customer's token from another's.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Asked {
+        app_id: String,
+        secret: String,
+        request: (Option<String>, Vec<String>, Vec<String>, Vec<(String, String)>),
+    }
+
+    impl Asked {
+        fn key(&self, hashing: &Hashing) -> Key {
+            let (audience, resources, scopes, params) = self.request.clone();
+            let request = GrantRequest { audience, resources, scopes, params };
+            hashing.of_request(&request).key(&self.app_id, &self.secret.clone().into())
+        }
+    }
+
+    /// Few letters and short, so that what is put together in two ways often reads the same.
+    fn text() -> impl Strategy<Value = String> + Clone {
+        "[ab\0]{0,3}"
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        let list = || vec(text(), 0..3);
+        let request = (proptest::option::of(text()), list(), list(), vec((text(), text()), 0..3));
+        (text(), text(), request).prop_map(|(app_id, secret, request)| Asked { app_id, secret, request })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn two_have_one_key_only_where_they_are_the_same(one in asked(), other in asked()) {
+            let hashing = Hashing::new().unwrap();
+            prop_assert_eq!(one.key(&hashing) == other.key(&hashing), one == other);
+        }
+
+        /// Whatever is moved from one field to the next, with the text as a whole the same.
+        #[test]
+        fn no_field_passes_for_a_part_of_another(text in "[ab]{2,6}", cut in 0usize..6, other in 0usize..6) {
+            let hashing = Hashing::new().unwrap();
+            let of = |cut: usize, shape: u8| {
+                let (left, right) = text.split_at(cut.min(text.len()));
+                let (left, right) = (left.to_owned(), right.to_owned());
+                let none = (None, vec![], vec![], vec![]);
+                match shape {
+                    0 => Asked { app_id: left, secret: right, request: none },
+                    1 => Asked { app_id: left, secret: String::new(), request: (Some(right), vec![], vec![], vec![]) },
+                    2 => Asked { app_id: String::new(), secret: left, request: (None, vec![right], vec![], vec![]) },
+                    3 => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![left], vec![right], vec![]) },
+                    4 => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![], vec![left, right], vec![]) },
+                    _ => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![], vec![], vec![(left, right)]) },
+                }
+            };
+            for one in 0..6 {
+                for another in 0..6 {
+                    let (one, another) = (of(cut, one), of(other, another));
+                    prop_assert_eq!(one.key(&hashing) == another.key(&hashing), one == another, "{:?} {:?}", one, another);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_process_hashes_in_its_own_way() {
+        let [one, other] = [Hashing::new().unwrap(), Hashing::new().unwrap()];
+        let asked = GrantRequest::default();
+        let key = |hashing: &Hashing| hashing.of_request(&asked).key("app", &"secret".into());
+        assert!(key(&one) == key(&one) && key(&one) != key(&other));
+        assert!(one.app("app") == one.app("app") && one.app("app") != other.app("app"));
+    }
+
+    #[test]
+    fn an_address_counts_with_its_network() {
+        let hashing = Hashing::new().unwrap();
+        let peer = |text: &str| hashing.peer(text.parse().unwrap());
+        assert_eq!(peer("2001:db8::1"), peer("2001:db8::ffff:1"));
+        assert_ne!(peer("2001:db8::1"), peer("2001:db8:0:1::1"));
+        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
+        assert_ne!(peer("192.0.2.1"), peer("192.0.2.2"));
+    }
+}

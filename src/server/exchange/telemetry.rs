@@ -1,0 +1,20 @@
+//! What is told to the outside, as the rest of the crate does it.
+
+use crate::error::Error;
+
+/// A token request for a customer has ended.
+pub(super) fn settled(server: &str, app_id: &str, outcome: Result<(), &Error>) {
+    match outcome {
+        Ok(()) => tracing::debug!(target: "evertoken", server, app_id = ?app_id, "token got for an app"),
+        Err(error) => {
+            tracing::debug!(target: "evertoken", server, app_id = ?app_id, %error, "no token for an app")
+        }
+    }
+    #[cfg(feature = "metrics")]
+    {
+        let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "Issued".to_owned());
+        let server = server.to_owned();
+        metrics::counter!("evertoken_exchange_requests_total", "server" => server, "outcome" => outcome)
+            .increment(1);
+    }
+}

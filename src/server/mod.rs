@@ -1,0 +1,20 @@
+//! The API's side: who calls, and may they? (feature `server`)
+//!
+//! An API that gives out app ids and secrets has two kinds of callers: those with an SDK, who send a short-lived access
+//! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
+
+mod caller;
+mod exchange;
+mod layer;
+mod refusal;
+mod usage;
+mod verifier;
+
+pub use caller::{Caller, How};
+pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
+pub use layer::{CallerLayer, CallerService, PeerAddress, RequireScope, ScopeService};
+pub use refusal::{Refusal, RefusalKind};
+pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
+pub use verifier::{
+    ClientCertificate, Introspection, Profile, TokenAlgorithm, Verifier, VerifierBuilder, VerifierCondition,
+};

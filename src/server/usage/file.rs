@@ -1,0 +1,118 @@
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::batch::UsageBatch;
+use super::sink::{UsageSink, Written};
+
+/// A [`UsageSink`] that appends to a file: JSON lines, one for each app id and batch, on disk (`fsync`) before it counts as
+/// written.
+///
+/// The file is opened anew for each batch, so that it may be rotated by renaming it. What of a batch that failed came to be
+/// written is taken back before it is tried again. After a crash the last line may be torn: the next line starts on its
+/// own, and a reader skips what is no JSON. Each process needs a file of its own.
+#[derive(Debug, Clone)]
+pub struct UsageFile {
+    path: PathBuf,
+}
+
+impl UsageFile {
+    /// A file that is made when the first batch comes.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned() }
+    }
+}
+
+impl UsageSink for UsageFile {
+    fn write<'a>(&'a self, batch: &'a UsageBatch) -> Written<'a> {
+        let (path, lines) = (self.path.clone(), batch.to_json_lines());
+        Box::pin(async move {
+            let appended = tokio::task::spawn_blocking(move || append(&path, lines.as_bytes())).await;
+            Ok(appended.map_err(io::Error::other)??)
+        })
+    }
+}
+
+fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let before = file.seek(SeekFrom::End(0))?;
+    let torn = before > 0 && last_byte(&mut file)? != b'\n';
+    let line_end: &[u8] = if torn { b"\n" } else { b"" };
+    let written =
+        file.write_all(line_end).and_then(|()| file.write_all(lines)).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let ours = (line_end.len() + lines.len()) as u64;
+        // Whatever somebody else has written meanwhile stays.
+        if file.metadata().is_ok_and(|now| now.len() <= before + ours) {
+            let _ = file.set_len(before);
+        }
+    } else if is_new {
+        sync_folder(path)?;
+    }
+    written
+}
+
+fn last_byte(file: &mut File) -> io::Result<u8> {
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last[0])
+}
+
+/// A new file's name is safe only with its folder.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("evertoken-usage-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn lines_are_appended_and_a_torn_one_is_closed() {
+        let folder = Folder::new("append");
+        let path = folder.0.join("usage.jsonl");
+        append(&path, b"{\"n\":1}\n").unwrap();
+        append(&path, b"{\"n\":2}\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"n\":1}\n{\"n\":2}\n");
+        std::fs::write(&path, "{\"n\":1}\n{\"n\":").unwrap();
+        append(&path, b"{\"n\":3}\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"n\":1}\n{\"n\":\n{\"n\":3}\n");
+        // Rotated: a new one is made.
+        std::fs::rename(&path, folder.0.join("usage.1")).unwrap();
+        append(&path, b"{\"n\":4}\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"n\":4}\n");
+        assert!(append(&folder.0, b"x").is_err());
+    }
+
+    /// A disk that is full, as Linux plays it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        assert!(append(Path::new("/dev/full"), b"{}\n").is_err());
+    }
+}

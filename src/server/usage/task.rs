@@ -1,0 +1,179 @@
+//! The task that makes batches and hands them on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::Count;
+use super::batch::UsageBatch;
+use super::builder::Customers;
+use super::sink::UsageSink;
+use super::telemetry;
+use crate::caught::caught;
+use crate::clock::system_time;
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::one_line;
+
+/// Between two tries at a batch: it doubles from the first to the interval.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct Task {
+    count: Arc<Count>,
+    sink: Arc<dyn UsageSink>,
+    customers: Customers,
+    interval: Duration,
+    patience: Duration,
+    instance: String,
+    sequence: u64,
+    from: SystemTime,
+    /// What the sink has not taken yet.
+    pending: Option<UsageBatch>,
+}
+
+impl Task {
+    pub(super) fn new(
+        count: Arc<Count>,
+        sink: Arc<dyn UsageSink>,
+        customers: Customers,
+        interval: Duration,
+        patience: Duration,
+    ) -> Result<Self> {
+        let mut bytes = [0; 16];
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| Error::configuration("the operating system gives no random numbers"))?;
+        let instance = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let from = system_time(count.clock.now().wall);
+        Ok(Self { count, sink, customers, interval, patience, instance, sequence: 0, from, pending: None })
+    }
+
+    /// Until nobody counts any more or the end is asked for; then what is left is handed on.
+    async fn run(mut self, mut ending: watch::Receiver<bool>) -> Result<()> {
+        let clock = self.count.clock.clone();
+        let mut pause = self.interval;
+        loop {
+            tokio::select! {
+                biased;
+                _ = ending.wait_for(|ending| *ending) => break,
+                () = clock.wait(pause) => {}
+            }
+            pause = match self.hand_on().await {
+                Ok(()) => self.interval,
+                Err(_) if pause < self.interval => (pause * 2).min(self.interval),
+                Err(_) => FIRST_PAUSE.min(self.interval),
+            };
+        }
+        self.end().await
+    }
+
+    /// All that is left, tried again for as long as there is patience.
+    async fn end(&mut self) -> Result<()> {
+        let clock = self.count.clock.clone();
+        let began = clock.now();
+        loop {
+            let failure = match self.hand_on().await {
+                // What was pending has gone, and something may have come since.
+                Ok(()) => match self.hand_on().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            if clock.now().since(&began) + FIRST_PAUSE >= self.patience {
+                return Err(failure);
+            }
+            clock.wait(FIRST_PAUSE).await;
+        }
+    }
+
+    /// The batch that the sink has not taken yet, else a new one. One without records is none.
+    async fn hand_on(&mut self) -> Result<()> {
+        if self.pending.is_none() {
+            self.pending = self.next();
+        }
+        let Some(batch) = &self.pending else { return Ok(()) };
+        let clock = &self.count.clock;
+        let outcome = tokio::select! {
+            biased;
+            outcome = caught(self.sink.write(batch)) => match outcome {
+                Some(outcome) => outcome.map_err(|error| error.to_string()),
+                None => Err("it panicked".to_owned()),
+            },
+            () = clock.wait(self.patience) => Err(format!("it took more than {:.1} s", self.patience.as_secs_f64())),
+        };
+        match outcome {
+            Ok(()) => {
+                self.pending = None;
+                Ok(())
+            }
+            Err(said) => {
+                let said = one_line(&said, &[], 200);
+                telemetry::refused(batch.sequence, &said);
+                let what = format!("the usage sink has not taken batch {}: {said}", batch.sequence);
+                Err(Error::new(ErrorKind::Api, what).retryable(true))
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<UsageBatch> {
+        let drained = self.count.table.drain();
+        if drained.records.is_empty() {
+            return None;
+        }
+        let until = system_time(self.count.clock.now().wall);
+        let mut records = drained.records;
+        for record in &mut records {
+            // What was counted must not go down with somebody else's code.
+            let customer =
+                |app_id| catch_unwind(AssertUnwindSafe(|| (self.customers)(app_id))).ok().flatten();
+            record.customer = record.app_id.as_deref().and_then(customer);
+        }
+        self.sequence += 1;
+        let batch = UsageBatch {
+            instance: self.instance.clone(),
+            sequence: self.sequence,
+            from: std::mem::replace(&mut self.from, until),
+            until,
+            records,
+            overflowed: drained.overflowed,
+        };
+        telemetry::batched(&batch);
+        Some(batch)
+    }
+}
+
+/// The task as its handles have it. With the last of them it ends, and hands on what is left.
+pub(super) struct Running {
+    ending: watch::Sender<bool>,
+    outcome: watch::Receiver<Option<Result<()>>>,
+}
+
+impl Running {
+    pub(super) fn start(task: Task) -> Result<Self> {
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::configuration("usage can be counted only within a tokio runtime").with_source(error)
+        })?;
+        let (ending, end) = watch::channel(false);
+        let (told, outcome) = watch::channel(None);
+        runtime.spawn(async move {
+            let outcome = task.run(end).await;
+            told.send_replace(Some(outcome));
+        });
+        Ok(Self { ending, outcome })
+    }
+
+    pub(super) async fn end(&self) -> Result<()> {
+        self.ending.send_replace(true);
+        let mut outcome = self.outcome.clone();
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
+            Err(_) => {
+                Err(Error::new(ErrorKind::Closed, "the task that hands on usage was ended with its runtime"))
+            }
+        }
+    }
+}
