@@ -121,6 +121,46 @@ async fn a_new_key_is_found_by_the_first_token_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_new_key_is_found_where_keys_have_no_names() {
+    let server = AuthServer::start().await.unwrap();
+    let publish = || {
+        let mut document = server.jwks();
+        for key in document["keys"].as_array_mut().unwrap() {
+            key.as_object_mut().unwrap().remove("kid");
+        }
+        server.set_jwks(Some(document));
+    };
+    publish();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    let signed = |jti: &str| {
+        let claims =
+            json!({ "jti": jti, "exp": clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600 });
+        server.sign(json!({}), claims).unwrap()
+    };
+    verifier.verify(&signed("a")).await.unwrap();
+    server.rotate_keys().unwrap();
+    server.drop_old_keys();
+    publish();
+    verifier.verify(&signed("b")).await.unwrap();
+    assert_eq!(server.jwks_requests(), 2);
+
+    // Wrong signatures have the keys read no more often than unknown names.
+    let mut wrong = signed("c");
+    wrong.truncate(wrong.len() - 8);
+    wrong.push_str("AAAAAAAA");
+    for round in 0..3 {
+        for _ in 0..100 {
+            let refusal = verifier.verify(&wrong).await.unwrap_err();
+            assert_eq!(refusal.reason(), "its signature is wrong");
+        }
+        assert_eq!(server.jwks_requests(), 2 + round);
+        clock.advance(Duration::from_secs(10));
+    }
+    verifier.verify(&signed("d")).await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_are_renewed_ahead_of_their_age_and_kept_when_that_fails() {
     let server = AuthServer::start().await.unwrap();
     let clock = Arc::new(ManualClock::default());

@@ -37,6 +37,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest `kid` that is looked for.
 const LONGEST_KID: usize = 256;
 
+/// What keys are read for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// A key of this name, or the first keys.
+    Named(Option<&'a str>),
+    /// Others than those at hand.
+    Newer,
+}
+
 /// Where the keys are read.
 pub(super) struct Origin {
     pub(super) issuer: String,
@@ -70,6 +79,8 @@ struct Turn {
     reading: bool,
     /// The name that the reading is for.
     wanted: Option<String>,
+    /// It is for a signature that was wrong by the keys at hand.
+    doubted: bool,
     /// Nobody has the keys read before this has passed.
     pause: Option<(Moment, Duration)>,
     failures: u32,
@@ -94,8 +105,23 @@ impl Jwks {
         if let Some(keys) = self.at_hand(kid) {
             return Ok(keys);
         }
-        self.read_for(kid).await?;
+        self.read_for(Wanted::Named(kid)).await?;
         self.at_hand(kid).ok_or(UNKNOWN_KEY)
+    }
+
+    /// Keys that were read after these, by which a signature was wrong that names no key; `None` where there are none and
+    /// may be read none now.
+    pub(super) async fn newer(self: &Arc<Self>, than: &Keys) -> Option<Keys> {
+        let moved_on = || {
+            let held = self.held.load();
+            let same = held.as_ref().zip(than.0.as_ref()).is_some_and(|(held, than)| Arc::ptr_eq(held, than));
+            (!same).then_some(Keys(held))
+        };
+        if let Some(keys) = moved_on() {
+            return Some(keys);
+        }
+        self.read_for(Wanted::Newer).await.ok()?;
+        moved_on()
     }
 
     /// Reads them for the first time, where that has not been done.
@@ -119,7 +145,11 @@ impl Jwks {
     }
 
     /// Has the keys read, if that may be, and waits for it. Who comes meanwhile waits for the same reading.
-    async fn read_for(self: &Arc<Self>, kid: Option<&str>) -> Result<(), Refusal> {
+    async fn read_for(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(), Refusal> {
+        let kid = match wanted {
+            Wanted::Named(kid) => kid,
+            Wanted::Newer => None,
+        };
         let kid =
             kid.map(|kid| if kid.len() > LONGEST_KID { Err(UNKNOWN_KEY) } else { Ok(kid) }).transpose()?;
         let mut ended = self.ended.subscribe();
@@ -136,6 +166,7 @@ impl Jwks {
                 }
                 turn.reading = true;
                 turn.wanted = kid.map(str::to_owned);
+                turn.doubted = matches!(wanted, Wanted::Newer);
                 if !self.attend(&mut turn) {
                     self.wanted.notify_one();
                 }
@@ -231,10 +262,12 @@ impl Jwks {
     fn note(&self, outcome: Result<KeySet>) -> Duration {
         let now = self.clock.now();
         let mut turn = self.lock();
+        let doubted = std::mem::take(&mut turn.doubted);
         let next = match outcome {
             Ok(keys) => {
                 let in_vain = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
-                turn.pause = in_vain.then_some((now, COOLDOWN));
+                // Whether the signature is one by these keys is not known here.
+                turn.pause = (in_vain || doubted).then_some((now, COOLDOWN));
                 (turn.failures, turn.error, turn.wanted) = (0, None, None);
                 turn.unknown.clear();
                 self.held.store(Some(Arc::new(Held { keys, since: now })));
@@ -315,6 +348,10 @@ impl Turn {
 pub(super) struct Keys(Guard<Option<Arc<Held>>>);
 
 impl Keys {
+    pub(super) fn has(&self, kid: Option<&str>) -> bool {
+        self.0.as_ref().is_some_and(|held| held.keys.has(kid))
+    }
+
     pub(super) fn verifies(
         &self,
         kid: Option<&str>,
