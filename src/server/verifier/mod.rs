@@ -22,7 +22,7 @@ use crate::server::caller::{Caller, How};
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::{Entry, Verified};
 use introspector::Introspector;
-use jwks::Jwks;
+use jwks::{Jwks, Keys};
 use jws::Jws;
 use profile::Expected;
 
@@ -281,14 +281,14 @@ impl Inner {
         }
         let judged = profile::identity(claims, expected).map_err(Refusal::token)?;
         let kid = header.kid.as_deref();
-        let mut keys = self.jwks.keys(kid).await?;
-        loop {
-            if keys.verifies(kid, algorithm, message.as_bytes(), &signature) {
-                return Ok(judged);
-            }
-            // A key without a name may have been exchanged for another one without a name.
-            let newer = if keys.has(kid) { None } else { self.jwks.newer(&keys).await };
-            keys = newer.ok_or(Refusal::token("its signature is wrong"))?;
+        let keys = self.jwks.keys(kid).await?;
+        let signed = |keys: &Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
+        // A key without a name may have been exchanged for another one without a name.
+        if signed(&keys) || (!keys.has(kid) && self.jwks.newer(&keys).await.is_some_and(|keys| signed(&keys)))
+        {
+            Ok(judged)
+        } else {
+            Err(Refusal::token("its signature is wrong"))
         }
     }
 }
