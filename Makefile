@@ -33,7 +33,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet bench python
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check nginx valgrind fuzz fuzz-build audit fleet bench python
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,7 +57,7 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path $(FUZZ) --all-targets --target-dir target -- -D warnings
 
-unit: ## All tests, examples and doc tests
+unit: nginx ## All tests, examples and doc tests
 	cargo test --locked --workspace --all-features --all-targets
 	cargo test --locked --workspace --all-features --doc
 
@@ -117,6 +117,9 @@ leak-check: valgrind ## Clients in every state under valgrind, which finds what 
 
 toolchain-%:
 	rustup run $* rustc --version || rustup toolchain install $* --profile minimal
+
+nginx:
+	command -v nginx /usr/sbin/nginx || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y --no-install-recommends nginx-light; }
 
 valgrind:
 	command -v valgrind || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y valgrind; }
