@@ -13,6 +13,7 @@
 //! | `ADMIN` | for the operator and for other proxies: `127.0.0.1:9090` |
 //! | `PUBLIC_URL` | the address that clients know, for DPoP |
 //! | `USAGE_FILE` | where usage is written, as JSON lines |
+//! | `ANONYMOUS` | `yes` lets requests without any credentials through, unnamed |
 //!
 //! On the admin port stand `/health`, `/usage` and `/auth`. The last one answers nginx's `auth_request` and Traefik's
 //! `forwardAuth` for APIs that stand behind them: a 200 with `Authorization` and `X-App-Id` for the upstream, or a
@@ -55,6 +56,7 @@ pub struct Config {
     pub admin: String,
     pub public_url: Option<String>,
     pub usage_file: Option<String>,
+    pub anonymous: bool,
 }
 
 impl Config {
@@ -69,6 +71,7 @@ impl Config {
             admin: get("ADMIN").unwrap_or_else(|| "127.0.0.1:9090".to_owned()),
             public_url: get("PUBLIC_URL"),
             usage_file: get("USAGE_FILE"),
+            anonymous: get("ANONYMOUS").is_some_and(|said| said == "yes"),
         })
     }
 }
@@ -98,13 +101,15 @@ impl Gateway {
         let callers =
             CallerLayer::new(verifier.clone()).exchange(exchange.clone()).forward_token().usage(&usage);
 
+        let at_the_door = if config.anonymous { callers.clone().optional() } else { callers.clone() };
+
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_gzip()
             .connect_timeout(Duration::from_secs(5))
             .build()?;
         let upstream = Upstream { base: config.upstream.trim_end_matches('/').to_owned(), http };
-        let front = Router::new().fallback(hand_on).with_state(upstream).layer(callers.clone());
+        let front = Router::new().fallback(hand_on).with_state(upstream).layer(at_the_door);
         let auth = any(allow).layer(callers).layer(map_request(as_the_client_sent_it));
         let back = Router::new()
             .route("/auth", auth.layer(axum::middleware::map_response(for_a_proxy)))
@@ -175,10 +180,12 @@ fn without_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// What the upstream is told of the caller, and nobody else may tell it.
-fn introduce(caller: &Caller, headers: &mut HeaderMap) {
+fn introduce(caller: Option<&Caller>, headers: &mut HeaderMap) {
+    headers.remove(APP_ID);
+    headers.remove(SCOPES);
+    let Some(caller) = caller else { return };
     let scopes = caller.scopes().collect::<Vec<_>>().join(" ");
     for (name, value) in [(APP_ID, caller.app_id()), (SCOPES, &scopes)] {
-        headers.remove(&name);
         headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
     }
 }
@@ -186,13 +193,13 @@ fn introduce(caller: &Caller, headers: &mut HeaderMap) {
 async fn hand_on(
     State(upstream): State<Upstream>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    caller: Caller,
+    caller: Option<Caller>,
     request: Request,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     without_hop_by_hop(&mut parts.headers);
     parts.headers.remove(header::HOST);
-    introduce(&caller, &mut parts.headers);
+    introduce(caller.as_ref(), &mut parts.headers);
     parts.headers.insert(FORWARDED_FOR, address(peer.ip()));
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let sent = upstream
@@ -220,7 +227,7 @@ fn address(ip: IpAddr) -> HeaderValue {
 /// The answer to a proxy that asks whether a request may pass: what it is to put on it.
 async fn allow(caller: Caller, headers: HeaderMap) -> (StatusCode, HeaderMap) {
     let mut answer = HeaderMap::new();
-    introduce(&caller, &mut answer);
+    introduce(Some(&caller), &mut answer);
     answer.extend(headers.get(header::AUTHORIZATION).map(|token| (header::AUTHORIZATION, token.clone())));
     (StatusCode::OK, answer)
 }
@@ -338,6 +345,7 @@ async fn main() -> Result<(), Failure> {
         admin: at("9090"),
         public_url: None,
         usage_file: None,
+        anonymous: false,
     };
     if is_demo {
         return demo(&server, config).await;

@@ -83,6 +83,7 @@ impl Setting {
             admin: "127.0.0.1:0".into(),
             public_url,
             usage_file,
+            anonymous: false,
         })
         .await
         .unwrap();
@@ -197,11 +198,15 @@ async fn answers_come_back_whole_and_an_absent_upstream_is_a_502() {
         admin: "127.0.0.1:0".into(),
         public_url: None,
         usage_file: None,
+        anonymous: true,
     })
     .await
     .unwrap();
     let url = format!("http://{}/x", gone.address);
-    assert_eq!(setting.http.get(url).basic_auth("app", Some("secret")).send().await.unwrap().status(), 502);
+    assert_eq!(setting.http.get(&url).basic_auth("app", Some("secret")).send().await.unwrap().status(), 502);
+    // Anonymous requests go on to the upstream there; those with bad credentials do not.
+    assert_eq!(setting.http.get(&url).send().await.unwrap().status(), 502);
+    assert_eq!(setting.http.get(&url).basic_auth("app", Some("wrong")).send().await.unwrap().status(), 401);
 }
 
 #[tokio::test]
