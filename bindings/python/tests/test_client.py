@@ -195,7 +195,7 @@ def test_it_is_neither_copied_nor_pickled(server: AuthServer) -> None:
 
 
 async def test_a_running_loop_is_warned_of(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evertoken._client._warned", False)
+    monkeypatch.setattr("evertoken._loop._warned", False)
     with server.client() as api, pytest.warns(RuntimeWarning, match="token_async"):
         api.token()
 
@@ -203,10 +203,18 @@ async def test_a_running_loop_is_warned_of(server: AuthServer, monkeypatch: pyte
 def test_a_subclass(server: AuthServer) -> None:
     class Acme(Client):
         def __init__(self, app_id: str, app_secret: str) -> None:
-            super().__init__(app_id, app_secret)
+            super().__init__(app_id, app_secret, issuer=server.issuer, base_url=server.api_url)
 
-        def __new__(cls, app_id: str, app_secret: str) -> Acme:
-            return super().__new__(cls, app_id, app_secret, issuer=server.issuer)  # type: ignore[return-value]
+        def greeting(self) -> str:
+            return self.authorization()
+
+    class Forgetful(Client):
+        def __init__(self) -> None:
+            pass
 
     with Acme(APP_ID, APP_SECRET) as api:
-        assert server.accepts(api.token())
+        assert server.accepts(api.greeting().removeprefix("Bearer "))
+        assert repr(api).startswith("<Acme of http://127.0.0.1:")
+    with pytest.raises(TypeError, match="__init__"):
+        Forgetful().token()
+    assert repr(Forgetful()) == "<Forgetful not initialized>"
