@@ -61,7 +61,9 @@ class Client(_native.Client):
         hold for token requests; calls are your HTTP library's.
     """
 
-    def __init__(self, app_id: str | None = None, app_secret: str | None = None, **options: Unpack[Options]) -> None:
+    def __init__(  # pyright: ignore[reportInconsistentConstructor]
+        self, app_id: str | None = None, app_secret: str | None = None, **options: Unpack[Options]
+    ) -> None:
         told, self._kept = settings(app_id, app_secret, options)
         self._open(told)
 
@@ -77,7 +79,8 @@ class Client(_native.Client):
             value = os.environ.get(f"{prefix}_{name.upper()}")
             if value and name not in made and not (servers and name in ("issuer", "token_url")):
                 made[name] = value
-        return cls(**{**made, "credentials_env": prefix})
+        made["credentials_env"] = prefix
+        return cls(**made)
 
     @classmethod
     def from_api_key(cls, api_key: str, /, **options: Unpack[Options]) -> Self:

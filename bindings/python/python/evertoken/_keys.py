@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from ._errors import ConfigurationError
 
@@ -11,7 +11,7 @@ from ._errors import ConfigurationError
 def private_key(given: Any) -> str | bytes:
     """PEM, DER or a JWK: as it is, from a file, or from a key of the library ``cryptography``."""
     if isinstance(given, os.PathLike):
-        return _read("private_key", given)
+        return _read("private_key", os.fspath(cast("os.PathLike[str]", given)), shown=True)
     if isinstance(given, (bytes, bytearray)):
         return bytes(given)
     if isinstance(given, str):
@@ -30,8 +30,10 @@ def pem(name: str, given: Any) -> bytes:
         return bytes(given)
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{name} must be PEM or a path, not {type(given).__name__}")
-    text = os.fspath(given)
-    return text.encode() if isinstance(text, str) and "-----BEGIN" in text else _read(name, given)
+    if isinstance(given, str) and "-----BEGIN" in given:
+        return given.encode()
+    path = given if isinstance(given, str) else os.fspath(cast("os.PathLike[str]", given))
+    return _read(name, path, shown=not isinstance(given, str))
 
 
 def bundles(variables: tuple[str, ...]) -> list[bytes]:
@@ -41,20 +43,19 @@ def bundles(variables: tuple[str, ...]) -> list[bytes]:
         if not path:
             continue
         if not os.path.isdir(path):
-            return [_read(variable, path)]
+            return [_read(variable, path, shown=True)]
         files = [os.path.join(path, name) for name in sorted(os.listdir(path))]
-        found = [_read(variable, file) for file in files if os.path.isfile(file)]
+        found = [_read(variable, file, shown=True) for file in files if os.path.isfile(file)]
         return [text for text in found if b"-----BEGIN CERTIFICATE-----" in text]
     return []
 
 
-def _read(name: str, path: str | os.PathLike[Any]) -> bytes:
+def _read(name: str, path: str, *, shown: bool = False) -> bytes:
     # A key that was given as a wrong text must not be quoted as a path.
-    shown = os.fspath(path)
+    where = f" {path!r}" if shown else ""
     try:
         with open(path, "rb") as file:
             return file.read()
     except (OSError, ValueError) as error:
-        where = f" {shown!r}" if isinstance(path, os.PathLike) or name.isupper() else ""
         reason = error.strerror if isinstance(error, OSError) else "it is no path"
         raise ConfigurationError(f"{name} is neither what it should be nor a file that can be read{where}: {reason}") from None

@@ -87,11 +87,12 @@ _TIMES = ("token_timeout", "connect_timeout", "leeway", "backoff_base", "backoff
 
 def _listed(name: str, given: Any) -> list[Any]:
     """One, or several."""
+    many = given
     if isinstance(given, (str, bytes, os.PathLike)):
-        return [given]
+        return [many]
     if not isinstance(given, Iterable):
         raise TypeError(f"{name} must be one, or a list of them, not {type(given).__name__}")
-    return list(given)
+    return list(many)
 
 
 def words(name: str, given: Any) -> list[str]:
@@ -109,9 +110,10 @@ def settings(app_id: str | None, app_secret: str | None, given: Mapping[str, Any
     if "scope" in options:
         options["scope"] = words("scope", options["scope"])
     if "token_params" in options:
+        params = options["token_params"]
         if not isinstance(options["token_params"], Mapping):
-            raise TypeError(f"token_params must be a mapping, not {type(options['token_params']).__name__}")
-        options["token_params"] = list(options["token_params"].items())
+            raise TypeError(f"token_params must be a mapping, not {type(params).__name__}")
+        options["token_params"] = list(params.items())
     if "renewal" in options:
         renewal = options.pop("renewal")
         if not isinstance(renewal, RenewalPolicy):

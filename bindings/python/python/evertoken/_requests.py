@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import requests
+from requests import cookies
 from requests.auth import AuthBase
-from requests.cookies import extract_cookies_to_jar
 
 from . import _native
 from ._client import Client
 from ._recovery import Guard
+
+_cookies: Any = cookies
 
 
 class RequestsAuth(AuthBase):
@@ -73,8 +75,8 @@ class RequestsAuth(AuthBase):
         response.close()
         request = response.request.copy()
         jar: Any = request._cookies  # type: ignore[attr-defined]
-        extract_cookies_to_jar(jar, response.request, response.raw)  # type: ignore[no-untyped-call]
-        request.prepare_cookies(jar)
+        _cookies.extract_cookies_to_jar(jar, response.request, response.raw)
+        request.prepare_cookies(jar)  # pyright: ignore[reportUnknownMemberType]
         request.hooks["response"] = []
         if self._dpop:
             request.headers.update(sending.headers(request.method or "GET", request.url or ""))
@@ -87,11 +89,11 @@ class RequestsAuth(AuthBase):
 
 
 def _repeats(response: requests.Response, sending: _native.Pass) -> bool:
-    body = response.request.body
+    body: Any = response.request.body
     repeatable = body is None or isinstance(body, (bytes, str))
     headers = list(response.headers.items())
     return sending.repeats(response.request.url or "", response.status_code, headers, repeatable)
 
 
-def _text(header: str | bytes) -> str:
-    return header.decode("latin-1") if isinstance(header, bytes) else header
+def _text(header: Any) -> str:
+    return header.decode("latin-1") if isinstance(header, bytes) else str(header)

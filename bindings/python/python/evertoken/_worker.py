@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from . import _native
 
@@ -100,6 +100,7 @@ def _call(job: _native.Job) -> None:
         if message is not None:
             job.sign(given)
         elif isinstance(given, Mapping):
+            given = cast("Mapping[str, str]", given)
             job.give(given["app_id"], given["app_secret"], given.get("next_app_secret"))
         else:
             job.give(*given)
