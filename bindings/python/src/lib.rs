@@ -48,9 +48,19 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        if !crate::is_main_interpreter() {
+            // Before 3.12 CPython leaves it to the module; `evertoken/__init__.py` says what to do.
+            return Err(pyo3::exceptions::PyImportError::new_err("in a subinterpreter"));
+        }
         crate::home::watch_forks();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
+}
+
+#[allow(unsafe_code)]
+fn is_main_interpreter() -> bool {
+    // SAFETY: both may be called by whoever holds the GIL, as who imports a module does.
+    unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) == 0 }
 }
 
 /// Seconds, as Python gives them.
