@@ -14,7 +14,7 @@ enum KeyText {
     Bytes(Vec<u8>),
 }
 
-fn key(given: &Bound<'_, PyAny>, key_id: Option<String>) -> PyResult<SigningKey> {
+fn key(given: &Bound<'_, PyAny>, key_id: Option<String>, algorithm: Option<&str>) -> PyResult<SigningKey> {
     let py = given.py();
     let text = py.import("evertoken._keys")?.call_method1("private_key", (given,))?.extract()?;
     let read = match text {
@@ -23,11 +23,14 @@ fn key(given: &Bound<'_, PyAny>, key_id: Option<String>) -> PyResult<SigningKey>
         KeyText::Bytes(bytes) if bytes.starts_with(b"-----") => SigningKey::from_pem(bytes),
         KeyText::Bytes(bytes) => SigningKey::from_der(bytes),
     };
-    let key = read.or_raise(py)?;
-    Ok(match key_id {
-        Some(id) => key.with_key_id(id),
-        None => key,
-    })
+    let mut key = read.or_raise(py)?;
+    if let Some(id) = key_id {
+        key = key.with_key_id(id);
+    }
+    match algorithm {
+        Some(name) => key.with_algorithm(signing_algorithm(name)?).or_raise(py),
+        None => Ok(key),
+    }
 }
 
 fn audience(name: &str) -> PyResult<AssertionAudience> {
@@ -40,16 +43,15 @@ fn audience(name: &str) -> PyResult<AssertionAudience> {
     }
 }
 
-fn signing_algorithm(name: Option<&str>) -> PyResult<SigningAlgorithm> {
+fn signing_algorithm(name: &str) -> PyResult<SigningAlgorithm> {
     match name {
-        Some("RS256") => Ok(SigningAlgorithm::Rs256),
-        Some("PS256") => Ok(SigningAlgorithm::Ps256),
-        Some("ES256") => Ok(SigningAlgorithm::Es256),
-        Some("EdDSA") => Ok(SigningAlgorithm::EdDsa),
-        Some(other) => Err(PyValueError::new_err(format!(
+        "RS256" => Ok(SigningAlgorithm::Rs256),
+        "PS256" => Ok(SigningAlgorithm::Ps256),
+        "ES256" => Ok(SigningAlgorithm::Es256),
+        "EdDSA" => Ok(SigningAlgorithm::EdDsa),
+        other => Err(PyValueError::new_err(format!(
             "algorithm must be 'RS256', 'PS256', 'ES256' or 'EdDSA', not {other:?}"
         ))),
-        None => Err(PyTypeError::new_err("signer needs its algorithm: 'RS256', 'PS256', 'ES256' or 'EdDSA'")),
     }
 }
 
@@ -78,7 +80,7 @@ impl Signer for Function {
 /// EdDSA, as the key says. The app secret is empty then: `Client("app_id", client_auth=PrivateKeyJwt(key))`.
 ///
 /// `private_key` is PEM (`str` or `bytes`), DER (`bytes`), a JWK (`str`), the path of a file with one of them, or a private
-/// key of the library `cryptography`. Or `signer` is a function, sync or async, that signs the bytes it is given with a key in
+/// key of the library `cryptography`; `algorithm="PS256"` has an RSA key sign by PSS. Or `signer` is a function, sync or async, that signs the bytes it is given with a key in
 /// a KMS or HSM, by `algorithm` (`RS256`, `PS256`, `ES256` with 64 bytes `r || s`, `EdDSA`).
 ///
 /// `key_id` is the `kid`. `audience` is `"issuer"`, or `"token_endpoint"` for servers that insist on that.
@@ -103,11 +105,13 @@ impl PrivateKeyJwt {
     ) -> PyResult<Self> {
         let audience = self::audience(audience)?;
         let (method, function) = match (private_key, signer) {
-            (Some(private_key), None) if algorithm.is_none() => {
-                (evertoken::PrivateKeyJwt::new(key(&private_key, key_id)?), None)
+            (Some(private_key), None) => {
+                (evertoken::PrivateKeyJwt::new(key(&private_key, key_id, algorithm)?), None)
             }
             (None, Some(signer)) => {
-                let algorithm = signing_algorithm(algorithm)?;
+                let algorithm = signing_algorithm(algorithm.ok_or_else(|| {
+                    PyTypeError::new_err("signer needs its algorithm: 'RS256', 'PS256', 'ES256' or 'EdDSA'")
+                })?)?;
                 let worker = py.import("evertoken._worker")?;
                 let function = worker.call_method1("keep", ("signer", signer))?;
                 let number = function.getattr("number")?.extract()?;
@@ -115,9 +119,7 @@ impl PrivateKeyJwt {
                 (evertoken::PrivateKeyJwt::with_signer(signer), Some(function.unbind()))
             }
             _ => {
-                return Err(PyTypeError::new_err(
-                    "give either private_key, or signer with its algorithm",
-                ));
+                return Err(PyTypeError::new_err("give either private_key, or signer with its algorithm"));
             }
         };
         Ok(Self { method: method.audience(audience), function })
@@ -173,7 +175,7 @@ impl Dpop {
     #[pyo3(signature = (private_key=None))]
     fn new(private_key: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
         Ok(Self(match private_key {
-            Some(given) => evertoken::Dpop::with_key(key(&given, None)?),
+            Some(given) => evertoken::Dpop::with_key(key(&given, None, None)?),
             None => evertoken::Dpop::new(),
         }))
     }

@@ -44,7 +44,13 @@ impl Live {
     pub fn new(py: Python<'_>, settings: Settings) -> PyResult<Self> {
         let source = settings.builder(settings.credentials.clone()).build().or_raise(py)?;
         let credentials = Arc::new(ArcSwap::from_pointee(settings.credentials.clone()));
-        Ok(Self { forks: home::forks(), source: Some(source), settings: Arc::new(settings), credentials, fixed: None })
+        Ok(Self {
+            forks: home::forks(),
+            source: Some(source),
+            settings: Arc::new(settings),
+            credentials,
+            fixed: None,
+        })
     }
 
     /// One that holds this token and asks nobody.
@@ -54,7 +60,13 @@ impl Live {
         let credentials = Arc::new(ArcSwap::from_pointee(settings.credentials.clone()));
         let source = fixed.token_source().clone();
         let fixed = source.current_token();
-        Ok(Self { forks: home::forks(), source: Some(source), settings: Arc::new(settings), credentials, fixed })
+        Ok(Self {
+            forks: home::forks(),
+            source: Some(source),
+            settings: Arc::new(settings),
+            credentials,
+            fixed,
+        })
     }
 
     /// The same for another audience and other scopes.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use evertoken::{
-    ApiKey, AppCredentials, Builder, ClientAuth, CredentialSource, Dpop, RenewalPolicy, SecretString, TokenSource,
+    ApiKey, AppCredentials, Builder, ClientAuth, CredentialSource, Dpop, RenewalPolicy, SecretString,
+    TokenSource,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;

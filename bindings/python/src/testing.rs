@@ -48,11 +48,9 @@ fn fault(
 ) -> PyResult<Fault> {
     let after = after.map(|value| seconds("after", value)).transpose()?;
     Ok(match name {
-        "status" => Fault::Status {
-            status,
-            headers: headers.unwrap_or_default(),
-            body: body.unwrap_or_default(),
-        },
+        "status" => {
+            Fault::Status { status, headers: headers.unwrap_or_default(), body: body.unwrap_or_default() }
+        }
         "retry_after" => Fault::RetryAfterSeconds(status, after.unwrap_or_default().as_secs()),
         "retry_after_date" => Fault::RetryAfterDate(status, after.unwrap_or_default()),
         "hang" => Fault::Hang,

@@ -54,9 +54,7 @@ fn queue() -> Arc<Queue> {
     }
 }
 
-async fn ask<T>(
-    work: impl FnOnce(oneshot::Sender<Result<T, BoxError>>) -> Work,
-) -> Result<T, BoxError> {
+async fn ask<T>(work: impl FnOnce(oneshot::Sender<Result<T, BoxError>>) -> Work) -> Result<T, BoxError> {
     let (reply, answer) = oneshot::channel();
     queue().sender.try_send(work(reply)).map_err(|_| "the thread for Python's functions is behind")?;
     answer.await.map_err(|_| "the thread for Python's functions has ended")?

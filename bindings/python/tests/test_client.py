@@ -216,7 +216,7 @@ def test_a_repr_has_the_state(server: AuthServer) -> None:
         api.invalidate(api.token())
         until("it failed", lambda: api.status().last_error is not None)
         assert "last error AuthServerUnavailableError" in repr(api)
-    assert repr(api) == f"<Client of {address}: closed>"
+    assert repr(api).startswith(f"<Client of {address}: closed")
 
 
 def test_a_stalled_log_handler_stops_no_renewal(server: AuthServer) -> None:
