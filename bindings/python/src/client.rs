@@ -46,11 +46,12 @@ impl Client {
         Ok(self.live(py)?.source()?.clone())
     }
 
-    /// What Python was last given, where it may be given again.
+    /// Of what Python was last given, where it may be given again.
     #[inline(always)]
-    fn shown(&self) -> Option<Guard<Option<Arc<Shown>>>> {
-        let guard = self.shown.load();
-        guard.as_deref().is_some_and(Shown::serves).then_some(guard)
+    fn shown<T>(&self, of: impl FnOnce(&Shown) -> Option<T>) -> Option<T> {
+        let guard: Guard<Option<Arc<Shown>>> = self.shown.load();
+        let shown = guard.as_deref()?;
+        if shown.serves() { of(shown) } else { None }
     }
 
     fn show(&self, py: Python<'_>, token: AccessToken) -> PyResult<Arc<Shown>> {
@@ -130,16 +131,16 @@ impl Client {
     /// Raises `EvertokenError`: with the last failure where the time is up or no attempt is due before; at once where the
     /// credential or the request is known to be refused; `ClosedError` after `close()`.
     fn token(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
-        if let Some(shown) = self.shown().as_ref().and_then(|shown| shown.as_deref()) {
-            return Ok(shown.text.clone_ref(py));
+        if let Some(text) = self.shown(|shown| Some(shown.text.clone_ref(py))) {
+            return Ok(text);
         }
         Ok(self.awaited(py)?.text.clone_ref(py))
     }
 
     /// The held token without waiting; `None` where there is no valid one.
     fn current_token(&self, py: Python<'_>) -> PyResult<Option<Py<PyString>>> {
-        if let Some(shown) = self.shown().as_ref().and_then(|shown| shown.as_deref()) {
-            return Ok(Some(shown.text.clone_ref(py)));
+        if let Some(text) = self.shown(|shown| Some(shown.text.clone_ref(py))) {
+            return Ok(Some(text));
         }
         let held = match self.source(py) {
             Ok(source) => source.current_token(),
@@ -155,10 +156,8 @@ impl Client {
     ///
     /// Under DPoP, where a header that serves for all calls is not enough, it is a `ConfigurationError`: use `headers()`.
     fn authorization(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
-        if let Some(shown) = self.shown().as_ref().and_then(|shown| shown.as_deref())
-            && let Some(header) = &shown.header
-        {
-            return Ok(header.clone_ref(py));
+        if let Some(header) = self.shown(|shown| shown.header.as_ref().map(|header| header.clone_ref(py))) {
+            return Ok(header);
         }
         let shown = self.awaited(py)?;
         if let Some(header) = &shown.header {

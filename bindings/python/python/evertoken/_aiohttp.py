@@ -25,11 +25,12 @@ class AiohttpMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
-        self._guard.check((url.scheme, url.host, url.port), url)
+        origin = url.scheme, url.host, url.port
+        if origin not in self._guard.trusted:
+            self._guard.check(origin, url)
         if "Authorization" in request.headers:
             return await handler(request)
-        token = self._client.current_token()
-        if token is None:
+        if self._client.current_token() is None:
             await self._client.token_async()
         if self._dpop:
             return await self._proven(request, handler)

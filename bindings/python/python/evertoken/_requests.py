@@ -27,14 +27,20 @@ class RequestsAuth(AuthBase):
     def __init__(self, client: Client) -> None:
         self._client = client
         self._guard = Guard(client)
+        self._trusted = self._guard.trusted
+        self._hook = self._met
         self._dpop = client._is_dpop()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         url = request.url or ""
         # Scheme, host and port stand before the path, which requests sees to that there is.
-        self._guard.check(url[: url.find("/", 8)] if url.find("/", 8) > 0 else url, url)
+        path = url.find("/", 8)
+        origin = url[:path] if path > 0 else url
+        if origin not in self._trusted:
+            self._guard.check(origin, url)
         headers = request.headers
-        if "Authorization" in headers:
+        # Looked up there, what is missing raises nothing, which would take longer than all else together.
+        if "authorization" in getattr(headers, "_store", headers):
             return request
         if self._dpop:
             sending = self._client._pass()
@@ -46,7 +52,7 @@ class RequestsAuth(AuthBase):
             request.register_hook("response", meet)  # type: ignore[no-untyped-call]
         else:
             headers["Authorization"] = self._client.authorization()
-            request.hooks["response"].append(self._met)
+            request.hooks["response"].append(self._hook)
         return request
 
     def _met(self, response: requests.Response, **kwargs: Any) -> requests.Response:
