@@ -34,7 +34,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -91,18 +91,35 @@ bench: fleet ## Measures beside the peers, and writes tables and plots; takes 10
 	cargo run --locked --release --manifest-path $(PEERS) -- $(PARTS)
 
 VENV := .tools/python
+BENCH_VENV := .tools/python-bench
+PYTHON = cd bindings/python && VIRTUAL_ENV=$(CURDIR)/$(VENV) $(CURDIR)/$(VENV)/bin
+# Where the native half is built, also for a folder of its own.
+TARGET = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-python: $(VENV)/ready ## Builds the Python package, and checks it with ruff, mypy, stubtest and pytest
-	cd bindings/python && VIRTUAL_ENV=$(CURDIR)/$(VENV) $(CURDIR)/$(VENV)/bin/maturin develop --release --locked --quiet
-	cd bindings/python && $(CURDIR)/$(VENV)/bin/ruff format --check python tests
-	cd bindings/python && $(CURDIR)/$(VENV)/bin/ruff check python tests
-	cd bindings/python && $(CURDIR)/$(VENV)/bin/mypy python/evertoken tests
-	cd bindings/python && $(CURDIR)/$(VENV)/bin/python -m mypy.stubtest evertoken._native --allowlist stubtest-allowlist.txt
-	cd bindings/python && $(CURDIR)/$(VENV)/bin/pytest -q tests
+python: $(VENV)/ready ## Builds the Python package, and checks it with ruff, mypy, pyright, stubtest and pytest; EVERTOKEN_THOROUGH=1 for all
+	$(PYTHON)/maturin develop --release --locked --quiet
+	$(PYTHON)/ruff format --check .
+	$(PYTHON)/ruff check .
+	$(PYTHON)/mypy python/evertoken tests examples
+	$(PYTHON)/pyright --pythonpath $(CURDIR)/$(VENV)/bin/python
+	$(PYTHON)/python -m mypy.stubtest evertoken._native --allowlist stubtest-allowlist.txt
+	$(PYTHON)/pytest -q tests
+	bindings/python/tests/packages.sh $(CURDIR)/$(VENV)/bin $(TARGET)
+
+bench-python: $(BENCH_VENV)/ready ## Measures the Python package beside its peers, and writes tables and a picture; takes 5 minutes
+	cd bindings/python && VIRTUAL_ENV=$(CURDIR)/$(BENCH_VENV) $(CURDIR)/$(BENCH_VENV)/bin/maturin develop --release --locked --quiet
+	cd bindings/python/benches/empty && CARGO_TARGET_DIR=$(TARGET) cargo build --release --locked
+	cp $(TARGET)/release/libempty.so bindings/python/benches/empty.abi3.so
+	$(BENCH_VENV)/bin/python bindings/python/benches/run.py
 
 $(VENV)/ready: bindings/python/requirements-dev.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --requirement $<
+	touch $@
+
+$(BENCH_VENV)/ready: bindings/python/benches/requirements.txt
+	python3 -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --requirement $<
 	touch $@
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider

@@ -155,6 +155,15 @@ impl TokenSource {
         self.refresher().slot.fresh(&self.refresher().clock)?.token().cloned()
     }
 
+    /// Whether a read would give just this token, without waiting. It looks at nothing that a lock guards, so that a child of
+    /// a fork may ask its parent's source. For bindings only.
+    #[doc(hidden)]
+    #[inline]
+    pub fn serves(&self, token: &AccessToken) -> bool {
+        let refresher = self.refresher();
+        refresher.slot.fresh(&refresher.clock).is_some_and(|fresh| fresh.token() == Some(token))
+    }
+
     fn second_look(&self) -> Look {
         let look = self.refresher().look();
         if let Look::Overdue(_, true) = look {

@@ -10,10 +10,11 @@ use url::Url;
 
 use super::TokenSource;
 use super::challenge::{Refusal, refusal};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grant::{NonceOf, PROOF};
 use crate::origin;
 use crate::renewal::AccessToken;
+use crate::secret::TokenText;
 
 /// Where a call goes.
 pub(crate) trait Target {
@@ -113,6 +114,18 @@ impl TokenSource {
     /// Waits for the token as [`token_within`](Self::token_within) does.
     pub(crate) async fn pass_within(&self, wait: Option<Duration>) -> Result<Pass> {
         let token = self.token_within(wait).await?;
+        Ok(self.clone().pass_with(token))
+    }
+
+    /// That of a call which was sent with this token, known by its text alone. For bindings only.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the text is not a token.
+    #[doc(hidden)]
+    pub fn pass_sent(&self, token: &str) -> Result<Pass> {
+        let text = TokenText::new(self.scheme(), token)
+            .ok_or_else(|| Error::configuration("the token is not a b64token (RFC 6750 2.1)"))?;
+        let token = AccessToken::new(text, std::time::SystemTime::UNIX_EPOCH, None);
         Ok(self.clone().pass_with(token))
     }
 

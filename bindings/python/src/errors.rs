@@ -1,12 +1,12 @@
 //! The crate's one error as the exceptions of `evertoken._errors`.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
+use std::io;
 
 use evertoken::{Error, ErrorKind};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 
 static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -39,14 +39,26 @@ pub fn object<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>
         error.status(),
         error.is_retryable(),
     ))?;
-    if let Some(cause) = error.source() {
-        let (mut text, mut cause) = (cause.to_string(), cause);
-        while let Some(deeper) = cause.source() {
-            text.push_str(&format!(": {deeper}"));
-            cause = deeper;
+    if let Some(source) = error.source() {
+        exception.setattr("__cause__", cause(py, source)?)?;
+    }
+    Ok(exception)
+}
+
+/// The causes one below the other; one of the operating system is Python's own exception for it, such as
+/// `ConnectionRefusedError`.
+fn cause<'py>(py: Python<'py>, error: &(dyn StdError + 'static)) -> PyResult<Bound<'py, PyAny>> {
+    let system = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    let exception = match system {
+        Some(code) => {
+            let text = io::Error::from_raw_os_error(code).to_string();
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            py.import("builtins")?.getattr("OSError")?.call1((code, text))?
         }
-        let cause = PyType::new::<PyException>(py).call1((text,))?;
-        exception.setattr("__cause__", cause)?;
+        None => py.get_type::<PyException>().call1((error.to_string(),))?,
+    };
+    if let Some(source) = error.source() {
+        exception.setattr("__cause__", cause(py, source)?)?;
     }
     Ok(exception)
 }

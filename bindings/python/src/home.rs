@@ -23,19 +23,23 @@ pub fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-extern "C" fn in_the_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
 /// By `pthread_atfork`, since `os.register_at_fork` misses the forks that C code makes (uWSGI).
+#[cfg(unix)]
 #[allow(unsafe_code)]
 pub fn watch_forks() {
+    extern "C" fn in_the_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // SAFETY: the handler does no more than to add to an atomic, which is safe in a signal handler, too.
         unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) };
     });
 }
+
+/// Where there is no fork.
+#[cfg(not(unix))]
+pub fn watch_forks() {}
 
 /// This process's runtime.
 pub fn runtime() -> PyResult<Handle> {

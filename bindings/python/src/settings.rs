@@ -1,15 +1,18 @@
 //! What a client was told, kept so that a child of a fork can build it again.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use evertoken::{
-    AppCredentials, Builder, ClientAuth, CredentialSource, Dpop, RenewalPolicy, SecretString, TokenSource,
+    ApiKey, AppCredentials, Builder, ClientAuth, CredentialSource, Dpop, RenewalPolicy, SecretString,
+    TokenSource,
 };
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::worker;
+use crate::credentials::Method;
+use crate::errors::OrRaise;
+use crate::{seconds, worker};
 
 /// Who the client is.
 #[derive(Clone)]
@@ -19,19 +22,19 @@ pub enum Credentials {
         app_secret: SecretString,
         next_app_secret: Option<SecretString>,
     },
-    ApiKey(String),
+    ApiKey(ApiKey),
     Env(String),
     File {
         path: PathBuf,
         readable_by_others: bool,
     },
-    /// A function of Python's.
-    Provider(Arc<Py<PyAny>>),
+    /// A function of Python's, by its number there.
+    Provider(u64),
 }
 
 impl Credentials {
-    fn source(&self) -> CredentialSource {
-        match self.clone() {
+    fn builder(self) -> Builder<TokenSource> {
+        TokenSource::builder_with(match self {
             Self::Given { app_id, app_secret, next_app_secret } => {
                 let given = AppCredentials::new(app_id, app_secret);
                 match next_app_secret {
@@ -39,39 +42,162 @@ impl Credentials {
                     None => given.into(),
                 }
             }
+            Self::ApiKey(key) => return TokenSource::builder_from(key),
             Self::Env(prefix) => CredentialSource::env_prefix(&prefix),
             Self::File { path, readable_by_others: true } => CredentialSource::file_readable_by_others(path),
             Self::File { path, readable_by_others: false } => CredentialSource::file(path),
-            Self::Provider(function) => CredentialSource::provider(move || worker::ask(function.clone())),
-            // The builder takes it by itself, since it may be mistaken.
-            Self::ApiKey(_) => CredentialSource::from(AppCredentials::new("", "")),
-        }
+            Self::Provider(number) => CredentialSource::provider(move || worker::credentials(number)),
+        })
     }
 }
 
-/// Everything but the credentials.
-#[derive(Clone, Default)]
+/// All options of a client, checked for their types.
+#[pyclass(frozen, module = "evertoken._native")]
+#[derive(Clone)]
 pub struct Settings {
-    pub issuer: Option<String>,
-    pub token_url: Option<String>,
-    pub audience: Option<String>,
-    pub resource: Vec<String>,
-    pub scope: Vec<String>,
-    pub token_params: Vec<(String, String)>,
-    pub client_auth: Option<ClientAuth>,
-    pub dpop: Option<Dpop>,
-    pub base_url: Option<String>,
-    pub trusted_origins: Vec<String>,
-    pub allow_insecure_http: bool,
-    pub renewal: Option<RenewalPolicy>,
-    pub token_timeout: Option<Duration>,
-    pub connect_timeout: Option<Duration>,
-    pub user_agent: Option<String>,
-    pub proxy: Option<String>,
-    pub ca: Vec<Vec<u8>>,
-    pub cert: Option<Vec<u8>>,
-    pub revoke_on_shutdown: bool,
-    pub revocation_url: Option<String>,
+    pub credentials: Credentials,
+    issuer: Option<String>,
+    token_url: Option<String>,
+    audience: Option<String>,
+    resource: Vec<String>,
+    scope: Vec<String>,
+    token_params: Vec<(String, String)>,
+    client_auth: Option<ClientAuth>,
+    dpop: Option<Dpop>,
+    base_url: Option<String>,
+    trusted_origins: Vec<String>,
+    allow_insecure_http: bool,
+    renewal: RenewalPolicy,
+    token_timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    user_agent: Option<String>,
+    proxy: Option<String>,
+    ca: Vec<Vec<u8>>,
+    cert: Option<SecretBytes>,
+    revoke_on_shutdown: bool,
+    revocation_url: Option<String>,
+}
+
+/// A private key is in there.
+type SecretBytes = std::sync::Arc<Vec<u8>>;
+
+#[pymethods]
+impl Settings {
+    #[new]
+    #[pyo3(signature = (
+        app_id=None, app_secret=None, *, next_app_secret=None, api_key=None, credentials_env=None,
+        credentials_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
+        audience=None, resource=None, scope=None, token_params=None, client_auth=None, dpop=None, base_url=None,
+        trusted_origins=None, allow_insecure_http=false, renew_at=None, jitter=None, leeway=None,
+        backoff_base=None, backoff_cap=None, request_timeout=None, stop_after_unused=None, token_timeout=None,
+        connect_timeout=None, user_agent=None, proxy=None, ca=None, cert=None, revoke_on_shutdown=false,
+        revocation_url=None,
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        app_id: Option<String>,
+        app_secret: Option<String>,
+        next_app_secret: Option<String>,
+        api_key: Option<String>,
+        credentials_env: Option<String>,
+        credentials_file: Option<PathBuf>,
+        file_readable_by_others: bool,
+        credentials: Option<u64>,
+        issuer: Option<String>,
+        token_url: Option<String>,
+        audience: Option<String>,
+        resource: Option<Vec<String>>,
+        scope: Option<Vec<String>>,
+        token_params: Option<Vec<(String, String)>>,
+        client_auth: Option<Method<'_>>,
+        dpop: Option<Bound<'_, crate::credentials::Dpop>>,
+        base_url: Option<String>,
+        trusted_origins: Option<Vec<String>>,
+        allow_insecure_http: bool,
+        renew_at: Option<f64>,
+        jitter: Option<f64>,
+        leeway: Option<f64>,
+        backoff_base: Option<f64>,
+        backoff_cap: Option<f64>,
+        request_timeout: Option<f64>,
+        stop_after_unused: Option<u32>,
+        token_timeout: Option<f64>,
+        connect_timeout: Option<f64>,
+        user_agent: Option<String>,
+        proxy: Option<String>,
+        ca: Option<Vec<Vec<u8>>>,
+        cert: Option<Vec<u8>>,
+        revoke_on_shutdown: bool,
+        revocation_url: Option<String>,
+    ) -> PyResult<Self> {
+        let credentials = match (app_id, api_key, credentials_env, credentials_file, credentials) {
+            (Some(app_id), None, None, None, None) => Credentials::Given {
+                app_id,
+                app_secret: SecretString::from(app_secret.unwrap_or_default()),
+                next_app_secret: next_app_secret.map(SecretString::from),
+            },
+            (None, Some(key), None, None, None) => {
+                Credentials::ApiKey(ApiKey::try_from(key.as_str()).or_raise(py)?)
+            }
+            (None, None, Some(prefix), None, None) => Credentials::Env(prefix),
+            (None, None, None, Some(path), None) => {
+                Credentials::File { path, readable_by_others: file_readable_by_others }
+            }
+            (None, None, None, None, Some(number)) => Credentials::Provider(number),
+            _ => {
+                return Err(PyTypeError::new_err(
+                    "give either app_id and app_secret, or one other source of credentials",
+                ));
+            }
+        };
+        let time = |name, value: Option<f64>| value.map(|value| seconds(name, value)).transpose();
+        let mut renewal = RenewalPolicy::default();
+        if let Some(fraction) = renew_at {
+            renewal = renewal.renew_at(fraction);
+        }
+        if let Some(fraction) = jitter {
+            renewal = renewal.jitter(fraction);
+        }
+        if let Some(leeway) = time("leeway", leeway)? {
+            renewal = renewal.leeway(leeway);
+        }
+        if let Some(base) = time("backoff_base", backoff_base)? {
+            renewal = renewal.backoff_base(base);
+        }
+        if let Some(cap) = time("backoff_cap", backoff_cap)? {
+            renewal = renewal.backoff_cap(cap);
+        }
+        if let Some(timeout) = time("request_timeout", request_timeout)? {
+            renewal = renewal.request_timeout(timeout);
+        }
+        if let Some(lifetimes) = stop_after_unused {
+            renewal = renewal.stop_after_unused(lifetimes);
+        }
+        Ok(Self {
+            credentials,
+            issuer,
+            token_url,
+            audience,
+            resource: resource.unwrap_or_default(),
+            scope: scope.unwrap_or_default(),
+            token_params: token_params.unwrap_or_default(),
+            client_auth: client_auth.map(Method::client_auth).transpose()?,
+            dpop: dpop.map(|dpop| dpop.get().0.clone()),
+            base_url,
+            trusted_origins: trusted_origins.unwrap_or_default(),
+            allow_insecure_http,
+            renewal,
+            token_timeout: time("token_timeout", token_timeout)?,
+            connect_timeout: time("connect_timeout", connect_timeout)?,
+            user_agent,
+            proxy,
+            ca: ca.unwrap_or_default(),
+            cert: cert.map(SecretBytes::new),
+            revoke_on_shutdown,
+            revocation_url,
+        })
+    }
 }
 
 fn set<T, V>(
@@ -86,12 +212,64 @@ fn set<T, V>(
 }
 
 impl Settings {
-    pub fn builder(&self, credentials: &Credentials) -> Builder<TokenSource> {
+    /// Those of a client that asks nobody.
+    pub fn fixed(base_url: &str) -> Self {
+        Self {
+            credentials: Credentials::Given {
+                app_id: "fixed".to_owned(),
+                app_secret: SecretString::from(""),
+                next_app_secret: None,
+            },
+            issuer: None,
+            token_url: None,
+            audience: None,
+            resource: Vec::new(),
+            scope: Vec::new(),
+            token_params: Vec::new(),
+            client_auth: None,
+            dpop: None,
+            base_url: Some(base_url.to_owned()),
+            trusted_origins: Vec::new(),
+            allow_insecure_http: false,
+            renewal: RenewalPolicy::default(),
+            token_timeout: None,
+            connect_timeout: None,
+            user_agent: None,
+            proxy: None,
+            ca: Vec::new(),
+            cert: None,
+            revoke_on_shutdown: false,
+            revocation_url: None,
+        }
+    }
+
+    /// The same for another audience and other scopes.
+    pub fn asking_for(&self, audience: Option<String>, scope: Vec<String>) -> Self {
+        Self { audience, scope, ..self.clone() }
+    }
+
+    pub fn is_dpop(&self) -> bool {
+        self.dpop.is_some()
+    }
+
+    pub fn base_url(&self) -> Option<&str> {
+        self.base_url.as_deref()
+    }
+
+    pub fn has_origins(&self) -> bool {
+        self.base_url.is_some() || !self.trusted_origins.is_empty()
+    }
+
+    /// Whom it asks: scheme, host and port.
+    pub fn server(&self) -> String {
+        let server = self.token_url.as_deref().or(self.issuer.as_deref());
+        let url = server.and_then(|server| evertoken::reqwest::Url::parse(server).ok());
+        url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+
+    pub fn builder(&self, credentials: Credentials) -> Builder<TokenSource> {
         let this = self.clone();
-        let builder = match credentials {
-            Credentials::ApiKey(key) => TokenSource::builder_from(key.as_str()),
-            other => TokenSource::builder_with(other.source()),
-        };
+        let builder = credentials.builder().renewal(this.renewal);
         let builder = set(builder, this.issuer, Builder::issuer);
         let builder = set(builder, this.token_url, Builder::token_url);
         let builder = set(builder, this.audience, Builder::audience);
@@ -104,13 +282,12 @@ impl Settings {
         let builder = set(builder, this.base_url, Builder::base_url);
         let builder = this.trusted_origins.into_iter().fold(builder, Builder::trusted_origin);
         let builder = if this.allow_insecure_http { builder.allow_insecure_http() } else { builder };
-        let builder = set(builder, this.renewal, Builder::renewal);
         let builder = set(builder, this.token_timeout, Builder::token_timeout);
         let builder = set(builder, this.connect_timeout, Builder::connect_timeout);
         let builder = set(builder, this.user_agent, Builder::user_agent);
         let builder = set(builder, this.proxy, Builder::proxy);
         let builder = this.ca.iter().fold(builder, |builder, pem| builder.root_certificate(pem));
-        let builder = set(builder, this.cert, Builder::client_certificate);
+        let builder = set(builder, this.cert, |builder, pem| builder.client_certificate(&*pem));
         let builder = if this.revoke_on_shutdown { builder.revoke_on_shutdown(true) } else { builder };
         set(builder, this.revocation_url, Builder::revocation_url)
     }

@@ -1,22 +1,38 @@
 //! The authorization server in a box, for Python's tests.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use evertoken::testing::Fault;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
-use crate::seconds;
 use crate::wait::block_on;
+use crate::{home, seconds};
 
-/// It lives on the runtime of the renewals.
+/// It lives on the runtime of the renewals, in the process that started it.
 #[pyclass(frozen, subclass, module = "evertoken._native")]
-pub struct AuthServer(Mutex<Option<std::sync::Arc<evertoken::testing::AuthServer>>>);
+pub struct AuthServer {
+    forks: u64,
+    server: Mutex<Option<Arc<evertoken::testing::AuthServer>>>,
+}
 
 impl AuthServer {
-    fn server(&self) -> PyResult<std::sync::Arc<evertoken::testing::AuthServer>> {
-        let server = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn server(&self) -> PyResult<Arc<evertoken::testing::AuthServer>> {
+        if self.forks != home::forks() {
+            return Err(PyRuntimeError::new_err("the server lives in the process that started it"));
+        }
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
         server.clone().ok_or_else(|| PyRuntimeError::new_err("the server was stopped"))
+    }
+}
+
+impl Drop for AuthServer {
+    fn drop(&mut self) {
+        if self.forks != home::forks()
+            && let Ok(server) = self.server.get_mut()
+        {
+            std::mem::forget(server.take());
+        }
     }
 }
 
@@ -28,10 +44,13 @@ fn fault(
     description: Option<String>,
     after: Option<f64>,
     body: Option<String>,
+    headers: Option<Vec<(String, String)>>,
 ) -> PyResult<Fault> {
     let after = after.map(|value| seconds("after", value)).transpose()?;
     Ok(match name {
-        "status" => Fault::Status { status, headers: Vec::new(), body: body.unwrap_or_default() },
+        "status" => {
+            Fault::Status { status, headers: headers.unwrap_or_default(), body: body.unwrap_or_default() }
+        }
         "retry_after" => Fault::RetryAfterSeconds(status, after.unwrap_or_default().as_secs()),
         "retry_after_date" => Fault::RetryAfterDate(status, after.unwrap_or_default()),
         "hang" => Fault::Hang,
@@ -53,82 +72,142 @@ fn fault(
 #[pymethods]
 impl AuthServer {
     #[new]
-    #[pyo3(signature = (*, lifetime=None))]
-    fn new(py: Python<'_>, lifetime: Option<f64>) -> PyResult<Self> {
+    #[pyo3(signature = (*, lifetime=None, audience=None))]
+    fn new(py: Python<'_>, lifetime: Option<f64>, audience: Option<&str>) -> PyResult<Self> {
         let mut builder = evertoken::testing::AuthServer::builder();
         if let Some(lifetime) = lifetime {
             builder = builder.lifetime(seconds("lifetime", lifetime)?);
         }
+        if let Some(audience) = audience {
+            builder = builder.audience(audience);
+        }
         let server = block_on(py, builder.start())?.map_err(|error| PyOSError::new_err(error.to_string()))?;
-        Ok(Self(Mutex::new(Some(server.into()))))
+        Ok(Self { forks: home::forks(), server: Mutex::new(Some(server.into())) })
     }
 
+    /// The issuer identifier, to be given as `issuer`.
     #[getter]
     fn issuer(&self) -> PyResult<String> {
         Ok(self.server()?.issuer())
     }
 
+    /// The token endpoint.
     #[getter]
     fn token_url(&self) -> PyResult<String> {
         Ok(self.server()?.token_url())
     }
 
+    /// The API, to be given as `base_url`. It answers 200 to calls with a valid token and 401 to others.
     #[getter]
     fn api_url(&self) -> PyResult<String> {
         Ok(self.server()?.api_url())
     }
 
+    /// The audience that the API asks of a token, `https://api.example` by default.
+    #[getter]
+    fn audience(&self) -> PyResult<String> {
+        Ok(self.server()?.audience())
+    }
+
+    /// How many token requests came.
     #[getter]
     fn token_requests(&self) -> PyResult<u64> {
         Ok(self.server()?.token_requests())
     }
 
+    /// How many of them were under way at once at most.
     #[getter]
     fn max_in_flight(&self) -> PyResult<u64> {
         Ok(self.server()?.max_in_flight())
     }
 
+    /// How many calls of the API came.
     #[getter]
     fn api_calls(&self) -> PyResult<u64> {
         Ok(self.server()?.api_calls())
     }
 
+    /// How many of them had no valid token.
+    #[getter]
+    fn api_refused(&self) -> PyResult<u64> {
+        Ok(self.server()?.api_refused())
+    }
+
+    /// How many requests for revocation came (RFC 7009).
+    #[getter]
+    fn revocations(&self) -> PyResult<u64> {
+        Ok(self.server()?.revocations())
+    }
+
+    /// The tokens that were given.
     #[getter]
     fn issued_tokens(&self) -> PyResult<Vec<String>> {
         Ok(self.server()?.issued_tokens())
     }
 
+    /// Whether the API takes this token now.
     fn accepts(&self, token: &str) -> PyResult<bool> {
         Ok(self.server()?.accepts(token))
     }
 
+    /// Has the API refuse this token from now on.
     fn revoke(&self, token: &str) -> PyResult<()> {
         self.server()?.revoke(token);
         Ok(())
     }
 
+    /// Has the API refuse all tokens that were given so far.
+    fn revoke_all(&self) -> PyResult<()> {
+        self.server()?.revoke_all();
+        Ok(())
+    }
+
+    /// One more client, or one more secret for a known one.
+    fn register(&self, app_id: &str, app_secret: &str) -> PyResult<()> {
+        self.server()?.register(app_id, app_secret);
+        Ok(())
+    }
+
+    /// Gives a client another secret; the old one is void.
     fn rotate(&self, app_id: &str, new_secret: &str) -> PyResult<()> {
         self.server()?.rotate(app_id, new_secret);
         Ok(())
     }
 
+    /// How long tokens live, in seconds, from now on.
     fn set_lifetime(&self, lifetime: f64) -> PyResult<()> {
         self.server()?.set_lifetime(seconds("lifetime", lifetime)?);
         Ok(())
     }
 
+    /// How long the token endpoint takes, in seconds.
     fn set_latency(&self, latency: f64) -> PyResult<()> {
         self.server()?.set_latency(seconds("latency", latency)?);
         Ok(())
     }
 
+    /// Has the token endpoint tell of a quota (`Auth0-Client-Quota-Limit`): so many tokens in so many seconds.
+    fn set_quota(&self, limit: u64, period: f64) -> PyResult<()> {
+        self.server()?.set_quota(limit, seconds("period", period)?);
+        Ok(())
+    }
+
+    /// Has the API ask for this nonce in DPoP proofs (RFC 9449 9), or for none.
     #[pyo3(signature = (nonce))]
     fn set_api_nonce(&self, nonce: Option<&str>) -> PyResult<()> {
         self.server()?.set_api_nonce(nonce);
         Ok(())
     }
 
-    #[pyo3(signature = (name, *, at="token", always=false, status=503, error=None, description=None, after=None, body=None))]
+    /// Something goes wrong: with the next request to the token endpoint, the API (`at="api"`) or the revocation endpoint
+    /// (`at="revocation"`), or with `always` at every token request until `heal()`.
+    ///
+    /// `name` is `status` (with `status`, `body`, `headers`), `oauth` (`status`, `error`, `description`), `retry_after` and
+    /// `retry_after_date` (`status`, `after`), `latency` (`after`), `hang`, `reset`, `close`, `torn_body`, `endless_body` or
+    /// `garbage`.
+    #[pyo3(signature = (
+        name, *, at="token", always=false, status=503, error=None, description=None, after=None, body=None, headers=None,
+    ))]
     #[allow(clippy::too_many_arguments)]
     fn fail(
         &self,
@@ -140,8 +219,9 @@ impl AuthServer {
         description: Option<String>,
         after: Option<f64>,
         body: Option<String>,
+        headers: Option<Vec<(String, String)>>,
     ) -> PyResult<()> {
-        let fault = fault(name, status, error, description, after, body)?;
+        let fault = fault(name, status, error, description, after, body, headers)?;
         let server = self.server()?;
         match (at, always) {
             ("token", false) => server.fail_next(fault),
@@ -157,24 +237,31 @@ impl AuthServer {
         Ok(())
     }
 
+    /// Ends what goes wrong.
     fn heal(&self) -> PyResult<()> {
         self.server()?.heal();
         Ok(())
     }
 
+    /// The authorization server refuses connections until `recover()`.
     fn outage(&self, py: Python<'_>) -> PyResult<()> {
         let server = self.server()?;
         block_on(py, async move { server.outage() })
     }
 
+    /// Ends an outage.
     fn recover(&self, py: Python<'_>) -> PyResult<()> {
         let server = self.server()?;
         block_on(py, async move { server.recover().await })?
             .map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
+    /// Ends the server.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
-        let server = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if self.forks != home::forks() {
+            return Ok(());
+        }
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         block_on(py, async move { drop(server) })
     }
 }

@@ -1,8 +1,7 @@
-//! What Python must do for the runtime: its functions that give credentials, and log records. One thread of Python's takes
-//! it from a bounded queue (`evertoken._worker`), which is started when there is first something to be done for.
+//! What Python must do for the runtime: its functions that give credentials or sign, and log records. One thread of Python's
+//! takes it from a bounded queue (`evertoken._worker`), which is started when there is first something to be done for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwapOption;
 use evertoken::AppCredentials;
@@ -14,8 +13,10 @@ use crate::home;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// More than that waits nowhere: a log record is dropped, and credentials are asked for again.
+/// More than that waits nowhere: a log record is dropped, and a function is asked again with the next attempt.
 const LONGEST: usize = 256;
+/// So much of it is kept from log records, of which a slow handler may let many pile up.
+const FOR_FUNCTIONS: usize = 64;
 
 static QUEUE: ArcSwapOption<Queue> = ArcSwapOption::const_empty();
 
@@ -25,8 +26,10 @@ struct Queue {
     receiver: tokio::sync::Mutex<mpsc::Receiver<Work>>,
 }
 
+/// Functions are known by their number at `evertoken._worker`, so that no other thread ever holds one.
 enum Work {
-    Credentials { function: Arc<Py<PyAny>>, reply: oneshot::Sender<Result<AppCredentials, BoxError>> },
+    Credentials { function: u64, reply: oneshot::Sender<Result<AppCredentials, BoxError>> },
+    Sign { function: u64, message: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, BoxError>> },
     Record { level: u8, text: String },
     Stop,
 }
@@ -51,12 +54,20 @@ fn queue() -> Arc<Queue> {
     }
 }
 
-/// Has `function` called, and waits for what it gives.
-pub async fn ask(function: Arc<Py<PyAny>>) -> Result<AppCredentials, BoxError> {
+async fn ask<T>(work: impl FnOnce(oneshot::Sender<Result<T, BoxError>>) -> Work) -> Result<T, BoxError> {
     let (reply, answer) = oneshot::channel();
-    let work = Work::Credentials { function, reply };
-    queue().sender.try_send(work).map_err(|_| "the thread for Python's functions is behind")?;
+    queue().sender.try_send(work(reply)).map_err(|_| "the thread for Python's functions is behind")?;
     answer.await.map_err(|_| "the thread for Python's functions has ended")?
+}
+
+/// Has the function called that gives credentials, and waits for them.
+pub async fn credentials(function: u64) -> Result<AppCredentials, BoxError> {
+    ask(|reply| Work::Credentials { function, reply }).await
+}
+
+/// Has the function called that signs, and waits for the signature.
+pub async fn signature(function: u64, message: Vec<u8>) -> Result<Vec<u8>, BoxError> {
+    ask(|reply| Work::Sign { function, message, reply }).await
 }
 
 /// One thing to do.
@@ -67,10 +78,11 @@ pub struct Job {
 
 #[pymethods]
 impl Job {
-    /// The function to call, if that is it.
-    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    /// The number of the function to call, and what it is to sign, if that is it.
+    fn function(&self) -> Option<(u64, Option<&[u8]>)> {
         match &self.work {
-            Some(Work::Credentials { function, .. }) => Some(function.clone_ref(py)),
+            Some(Work::Credentials { function, .. }) => Some((*function, None)),
+            Some(Work::Sign { function, message, .. }) => Some((*function, Some(message))),
             _ => None,
         }
     }
@@ -85,23 +97,27 @@ impl Job {
 
     #[pyo3(signature = (app_id, app_secret, next_app_secret=None))]
     fn give(&mut self, app_id: String, app_secret: String, next_app_secret: Option<String>) {
-        let given = AppCredentials::new(app_id, app_secret);
-        self.reply(Ok(match next_app_secret {
-            Some(next) => given.next_secret(next),
-            None => given,
-        }));
+        if let Some(Work::Credentials { reply, .. }) = self.work.take() {
+            let given = AppCredentials::new(app_id, app_secret);
+            // Nobody waits any more where an attempt's time was up.
+            let _ = reply.send(Ok(match next_app_secret {
+                Some(next) => given.next_secret(next),
+                None => given,
+            }));
+        }
+    }
+
+    fn sign(&mut self, signature: Vec<u8>) {
+        if let Some(Work::Sign { reply, .. }) = self.work.take() {
+            let _ = reply.send(Ok(signature));
+        }
     }
 
     fn fail(&mut self, reason: String) {
-        self.reply(Err(reason.into()));
-    }
-}
-
-impl Job {
-    fn reply(&mut self, outcome: Result<AppCredentials, BoxError>) {
-        if let Some(Work::Credentials { reply, .. }) = self.work.take() {
-            // Nobody waits any more where an attempt's time was up.
-            let _ = reply.send(outcome);
+        match self.work.take() {
+            Some(Work::Credentials { reply, .. }) => drop(reply.send(Err(reason.into()))),
+            Some(Work::Sign { reply, .. }) => drop(reply.send(Err(reason.into()))),
+            _ => {}
         }
     }
 }
@@ -123,24 +139,16 @@ pub fn next_job(py: Python<'_>) -> PyResult<Option<Job>> {
     })
 }
 
-/// Has `next_job` end.
+/// Has `next_job` end. True where the thread will see it.
 #[pyfunction]
-pub fn stop_jobs(py: Python<'_>) {
-    let queue = queue();
-    // Where it is full, the thread is at work and looks here soon.
-    py.detach(move || {
-        let _ = queue.sender.blocking_send(Work::Stop);
-    });
+pub fn stop_jobs() -> bool {
+    queue().sender.try_send(Work::Stop).is_ok()
 }
-
-/// From which level on records are wanted, as `logging` counts.
-static LEVEL: AtomicU8 = AtomicU8::new(30);
 
 /// Starts Python's thread where it does not run in this process yet, and takes the crate's log records from now on.
 pub fn ensure(py: Python<'_>) -> PyResult<()> {
     static SUBSCRIBED: std::sync::Once = std::sync::Once::new();
-    let level: i64 = py.import("evertoken._worker")?.call_method0("ensure")?.extract()?;
-    LEVEL.store(level.clamp(0, 255) as u8, Ordering::Relaxed);
+    py.import("evertoken._worker")?.call_method0("ensure")?;
     SUBSCRIBED.call_once(|| {
         // This library's `tracing` is its own: there is no other subscriber.
         let _ = tracing::subscriber::set_global_default(Records);
@@ -150,24 +158,21 @@ pub fn ensure(py: Python<'_>) -> PyResult<()> {
 
 struct Records;
 
+/// As `logging` counts.
 fn level_of(level: &tracing::Level) -> u8 {
     match *level {
         tracing::Level::ERROR => 40,
         tracing::Level::WARN => 30,
         tracing::Level::INFO => 20,
-        _ => 10,
+        tracing::Level::DEBUG => 10,
+        tracing::Level::TRACE => 5,
     }
 }
 
+/// Which records are wanted, Python's logger says when it gets them: its level may change at any time.
 impl tracing::Subscriber for Records {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("evertoken")
-            && level_of(metadata.level()) >= LEVEL.load(Ordering::Relaxed)
-    }
-
-    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
-        // The level of a Python logger may change at any time.
-        tracing::subscriber::Interest::sometimes()
+        metadata.target().starts_with("evertoken") && *metadata.level() <= tracing::Level::DEBUG
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -179,11 +184,14 @@ impl tracing::Subscriber for Records {
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
 
     fn event(&self, event: &tracing::Event<'_>) {
+        let queue = queue();
+        if queue.sender.capacity() <= FOR_FUNCTIONS {
+            return;
+        }
         let mut line = Line::default();
         event.record(&mut line);
-        let record =
-            Work::Record { level: level_of(event.metadata().level()), text: line.message + &line.fields };
-        let _ = queue().sender.try_send(record);
+        let level = level_of(event.metadata().level());
+        let _ = queue.sender.try_send(Work::Record { level, text: line.message + &line.fields });
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

@@ -1,8 +1,11 @@
-"""The same for each HTTP library: a token, a 401 that is met, and no token for foreign origins."""
+"""The same for each HTTP library: a token, a 401 that is met, redirects, and no token for foreign origins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import aiohttp
 import evertoken
@@ -11,19 +14,35 @@ import httpx2
 import pytest
 import requests
 from evertoken import AiohttpMiddleware, Client, Httpx2Auth, HttpxAuth, RequestsAuth
-from evertoken.testing import AuthServer
+from evertoken.testing import AuthServer, fixed_client
 
 Get = Callable[[Client, str, dict[str, str]], int]
 
 
 def over_httpx(api: Client, url: str, headers: dict[str, str]) -> int:
-    with httpx.Client(auth=HttpxAuth(api)) as http:
+    with httpx.Client(auth=HttpxAuth(api), follow_redirects=True) as http:
         return http.get(url, headers=headers).status_code
 
 
 def over_httpx2(api: Client, url: str, headers: dict[str, str]) -> int:
-    with httpx2.Client(auth=Httpx2Auth(api)) as http:
+    with httpx2.Client(auth=Httpx2Auth(api), follow_redirects=True) as http:
         return int(http.get(url, headers=headers).status_code)
+
+
+def over_async_httpx(api: Client, url: str, headers: dict[str, str]) -> int:
+    async def get() -> int:
+        async with httpx.AsyncClient(auth=HttpxAuth(api), follow_redirects=True) as http:
+            return (await http.get(url, headers=headers)).status_code
+
+    return asyncio.run(get())
+
+
+def over_async_httpx2(api: Client, url: str, headers: dict[str, str]) -> int:
+    async def get() -> int:
+        async with httpx2.AsyncClient(auth=Httpx2Auth(api), follow_redirects=True) as http:
+            return int((await http.get(url, headers=headers)).status_code)
+
+    return asyncio.run(get())
 
 
 def over_requests(api: Client, url: str, headers: dict[str, str]) -> int:
@@ -31,17 +50,70 @@ def over_requests(api: Client, url: str, headers: dict[str, str]) -> int:
         return http.get(url, headers=headers, auth=RequestsAuth(api)).status_code
 
 
-SYNC = pytest.mark.parametrize("get", [over_httpx, over_httpx2, over_requests])
+def over_aiohttp(api: Client, url: str, headers: dict[str, str]) -> int:
+    async def get() -> int:
+        session = aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),))
+        async with session as http, http.get(url, headers=headers) as answer:
+            return answer.status
+
+    return asyncio.run(get())
 
 
-@SYNC
+LIBRARIES = [over_httpx, over_httpx2, over_async_httpx, over_async_httpx2, over_requests, over_aiohttp]
+EACH = pytest.mark.parametrize("get", LIBRARIES)
+
+
+class Site:
+    """A plain server that redirects, or refuses, and remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        self.redirects: dict[str, str] = {}
+        self.status = 200
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                site.seen.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+                location = site.redirects.get(self.path)
+                self.send_response(302 if location else site.status)
+                if location:
+                    self.send_header("Location", location)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def sites() -> Iterator[tuple[Site, Site]]:
+    """The API's site, and a foreign one."""
+    both = Site(), Site()
+    yield both
+    for site in both:
+        site.stop()
+
+
+@EACH
 def test_calls_carry_the_token(server: AuthServer, get: Get) -> None:
     with server.client() as api:
         assert [get(api, f"{server.api_url}orders", {}) for _ in range(3)] == [200] * 3
     assert server.token_requests == 1
 
 
-@SYNC
+@EACH
 def test_a_401_is_met_with_a_newer_token(server: AuthServer, get: Get) -> None:
     with server.client() as api:
         server.revoke(api.token())
@@ -49,7 +121,17 @@ def test_a_401_is_met_with_a_newer_token(server: AuthServer, get: Get) -> None:
         assert (server.token_requests, server.api_calls) == (2, 2)
 
 
-@SYNC
+@EACH
+def test_a_route_that_always_refuses_gets_its_401_and_costs_one_token(server: AuthServer, get: Get) -> None:
+    with server.client() as api:
+        for _ in range(2):
+            server.fail("oauth", at="api", status=401, error="invalid_token")
+        assert get(api, f"{server.api_url}orders", {}) == 401
+        assert (server.token_requests, server.api_calls) == (2, 2)
+        assert api.current_token() is not None
+
+
+@EACH
 def test_other_answers_are_handed_on(server: AuthServer, get: Get) -> None:
     with server.client() as api:
         server.fail("status", at="api", status=403)
@@ -57,17 +139,81 @@ def test_other_answers_are_handed_on(server: AuthServer, get: Get) -> None:
         assert (server.token_requests, server.api_calls) == (1, 1)
 
 
-@SYNC
+@EACH
 def test_no_token_goes_to_a_foreign_origin(server: AuthServer, get: Get) -> None:
     with server.client() as api, AuthServer() as foreign:
         with pytest.raises(evertoken.UntrustedOriginError):
             get(api, f"{foreign.api_url}orders", {})
-        assert foreign.api_calls == 0
+        assert (foreign.api_calls, server.token_requests) == (0, 0)
     with Client("app", "secret", issuer=server.issuer) as api, pytest.raises(evertoken.ConfigurationError):
         get(api, server.api_url, {})
 
 
-@SYNC
+@EACH
+def test_no_disguise_makes_an_origin_a_trusted_one(sites: tuple[Site, Site], get: Get) -> None:
+    home, foreign = sites
+    with fixed_client("t0ken", home.url) as api:
+        assert get(api, f"{home.url}/first", {}) == 200  # from now on the origin is known
+        host, name = foreign.url.removeprefix("http://"), home.url.removeprefix("http://")
+        for url in (
+            f"http://{name}@{host}/",
+            f"http://{name}:x@{host}/",
+            f"http://{name}%2F@{host}/",
+            f"{foreign.url}/{home.url}/",
+            f"{foreign.url}?{home.url}/",
+            f"{foreign.url}#{home.url}/",
+        ):
+            with pytest.raises(evertoken.UntrustedOriginError):
+                get(api, url, {})
+    assert foreign.seen == [] and len(home.seen) == 1
+
+
+@EACH
+def test_a_redirect_carries_the_token_to_no_other_origin(sites: tuple[Site, Site], get: Get) -> None:
+    home, foreign = sites
+    home.redirects = {"/here": "/there", "/away": f"{foreign.url}/trap"}
+    foreign.redirects = {"/trap": f"{foreign.url}/again"}
+    with fixed_client("t0ken", home.url) as api:
+        assert get(api, f"{home.url}/here", {}) == 200
+        assert [(path, headers["authorization"]) for path, headers in home.seen] == [
+            ("/here", "Bearer t0ken"),
+            ("/there", "Bearer t0ken"),
+        ]
+        if get is over_aiohttp:  # whose middlewares see each step
+            with pytest.raises(evertoken.UntrustedOriginError):
+                get(api, f"{home.url}/away", {})
+        else:
+            assert get(api, f"{home.url}/away", {}) == 200
+            assert [path for path, _ in foreign.seen] == ["/trap", "/again"]
+    assert all("authorization" not in headers and "t0ken" not in str(headers) for _, headers in foreign.seen)
+
+
+@pytest.mark.parametrize("get", [each for each in LIBRARIES if each is not over_aiohttp])
+def test_what_a_foreign_origin_says_after_a_redirect_is_nothing_to_the_token(
+    server: AuthServer, sites: tuple[Site, Site], get: Get
+) -> None:
+    home, foreign = sites
+    home.redirects = {"/away": f"{foreign.url}/trap"}
+    foreign.status = 401
+    with server.client(base_url=home.url) as api:
+        assert get(api, f"{home.url}/away", {}) == 401
+        assert len(foreign.seen) == 1 and "authorization" not in foreign.seen[0][1]
+        assert api.status().state == "fresh"
+    assert server.token_requests == 1
+
+
+def test_no_proof_comes_along_with_a_redirect_of_requests(server: AuthServer, sites: tuple[Site, Site]) -> None:
+    home, foreign = sites
+    home.redirects = {"/away": f"{foreign.url}/trap", "/here": "/there"}
+    with server.client(base_url=home.url, dpop=evertoken.Dpop()) as api:
+        assert over_requests(api, f"{home.url}/away", {}) == 200
+        assert over_requests(api, f"{home.url}/here", {}) == 200
+    assert "dpop" in home.seen[0][1] and "dpop" in home.seen[1][1]
+    for _, headers in (*foreign.seen, home.seen[2]):
+        assert not headers.keys() & {"dpop", "authorization"}
+
+
+@EACH
 def test_an_authorization_of_ones_own_stands(server: AuthServer, get: Get) -> None:
     with server.client() as api:
         own = {"Authorization": "Bearer nonsense"}
@@ -75,43 +221,64 @@ def test_an_authorization_of_ones_own_stands(server: AuthServer, get: Get) -> No
         assert server.token_requests == 0
 
 
-@SYNC
+@EACH
 def test_a_nonce_is_given_under_dpop(server: AuthServer, get: Get) -> None:
     server.set_api_nonce("nonce-1")
     with server.client(dpop=evertoken.Dpop()) as api:
         assert get(api, f"{server.api_url}orders", {}) == 200
-    assert server.token_requests == 1
-
-
-@pytest.mark.parametrize("library", ["httpx", "httpx2", "aiohttp"])
-async def test_the_same_for_asyncio(server: AuthServer, library: str) -> None:
-    url = f"{server.api_url}orders"
-    async with server.client() as api:
-
-        async def get() -> int:
-            if library == "aiohttp":
-                session = aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),))
-                async with session as http, http.get(url) as answer:
-                    return answer.status
-            module, auth = (httpx, HttpxAuth) if library == "httpx" else (httpx2, Httpx2Auth)
-            async with module.AsyncClient(auth=auth(api)) as http:
-                return int((await http.get(url)).status_code)
-
-        assert await get() == 200
-        server.revoke(await api.token_async())
-        assert await get() == 200
-        assert (server.token_requests, server.api_calls) == (2, 3)
+        server.revoke(api.token())
+        assert get(api, f"{server.api_url}orders", {}) == 200
+    assert server.token_requests == 2
 
 
 def test_a_ready_client(server: AuthServer) -> None:
-    with server.client() as api, evertoken.httpx_client(api) as http:
+    with server.client() as api, evertoken.httpx_client(api, timeout=5) as http:
         assert http.get("orders").status_code == 200
+        assert http.timeout == httpx.Timeout(5)
 
 
-def test_a_body_is_sent_again_and_a_stream_is_not(server: AuthServer) -> None:
+@pytest.mark.parametrize("library", ["httpx", "requests", "aiohttp"])
+def test_a_body_is_sent_again_and_a_stream_is_not(server: AuthServer, library: str) -> None:
     url = f"{server.api_url}orders"
-    with server.client() as api, httpx.Client(auth=HttpxAuth(api)) as http:
+    with server.client() as api:
+
+        def post(stream: bool) -> int:
+            if library == "httpx":
+                with httpx.Client(auth=HttpxAuth(api)) as http:
+                    return http.post(url, content=iter([b"{}"]) if stream else b"{}").status_code
+            if library == "requests":
+                return requests.post(url, data=iter([b"{}"]) if stream else b"{}", auth=RequestsAuth(api)).status_code
+            return asyncio.run(post_async(stream))
+
+        async def post_async(stream: bool) -> int:
+            async def parts() -> object:
+                yield b"{}"
+
+            session = aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),))
+            async with session as http, http.post(url, data=parts() if stream else b"{}") as answer:
+                return answer.status
+
         server.revoke(api.token())
-        assert http.post(url, json={"n": 1}).status_code == 200
+        assert post(stream=False) == 200
         server.revoke(api.token())
-        assert http.post(url, content=iter([b"{}"])).status_code == 401
+        calls = server.api_calls
+        assert post(stream=True) == 401
+        assert server.api_calls == calls + 1
+
+
+def test_a_hundred_calls_that_are_refused_at_once_cost_one_token(server: AuthServer) -> None:
+    async def run() -> list[int]:
+        async with server.client() as api, httpx.AsyncClient(auth=HttpxAuth(api), base_url=server.api_url) as http:
+            server.revoke(await api.token_async())
+            answers = await asyncio.gather(*(http.get("orders") for _ in range(100)))
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(run()) == [200] * 100
+    assert server.token_requests == 2
+
+
+def test_a_library_that_is_not_installed_is_named(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "httpx", None)
+    monkeypatch.delattr("evertoken._adapters.HttpxAuth", raising=False)
+    with pytest.raises(ImportError, match=r"pip install evertoken\[httpx\]"):
+        evertoken._adapters.__getattr__("HttpxAuth")

@@ -1,14 +1,103 @@
+"""The README's code runs, and its recipes do what they say."""
+
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import evertoken
+import google.auth.credentials
 import pytest
+from azure.core.credentials import TokenCredential
+from azure.core.pipeline import Pipeline
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+from azure.core.pipeline.transport import HttpRequest, RequestsTransport
+from evertoken.testing import AuthServer
+from google.auth.transport.requests import AuthorizedSession
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python ?(.*?)\n(.*?)```", README, re.S)
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.S))
-def test_the_readmes_code_runs(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def recipe(name: str) -> dict[str, Any]:
+    [code] = [code for info, code in BLOCKS if info == f"recipe={name}"]
+    namespace: dict[str, Any] = {"time": time, "__name__": name}
+    exec(compile(code, "README.md", "exec"), namespace)
+    return namespace
+
+
+def test_the_first_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = [code for info, code in BLOCKS if info == ""]
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out == "200\n"
+
+
+def test_what_is_not_run_is_code_at_least() -> None:
+    for info, code in BLOCKS:
+        compile(code, info, "exec")
+    assert {info for info, _ in BLOCKS} == {"", "no-run", "recipe=azure", "recipe=google", "recipe=preset", "recipe=fixtures"}
+
+
+def test_the_recipe_for_azure(server: AuthServer) -> None:
+    with server.client() as api:
+        credential = recipe("azure")["EvertokenCredential"](api)
+        assert isinstance(credential, TokenCredential)
+        given = credential.get_token()
+        left = api.status().expires_in
+        assert given.token == api.token() and left is not None
+        assert abs(given.expires_on - time.time() - left.total_seconds()) < 5
+        scoped = credential.get_token("https://other.example/.default").token
+        assert scoped != given.token and credential.get_token("https://other.example/.default").token == scoped
+        # Azure's own pipeline takes it; it insists on https.
+        policy = BearerTokenCredentialPolicy(credential, "https://other.example/.default")
+        with Pipeline(RequestsTransport(), [policy]) as pipeline:
+            answer = pipeline.run(HttpRequest("GET", f"{server.api_url}orders"), enforce_https=False)
+        assert answer.http_response.status_code == 200
+    assert server.token_requests == 2
+
+
+def test_the_recipe_for_google(server: AuthServer) -> None:
+    with server.client() as api:
+        credentials = recipe("google")["EvertokenCredentials"](api)
+        assert isinstance(credentials, google.auth.credentials.Credentials)
+        session: Any = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        with session:
+            assert session.get(f"{server.api_url}orders").status_code == 200
+            server.revoke(api.token())
+            assert session.get(f"{server.api_url}orders").status_code == 200
+    assert server.token_requests == 2
+
+
+def test_the_recipe_for_an_sdk() -> None:
+    made = recipe("preset")
+    audience = "https://api.acme.com"
+    with AuthServer(audience=audience) as server, made["ACME"].client("app", "secret", token_url=server.token_url) as api:
+        assert server.accepts(api.token())
+        assert api.headers("GET", "https://api.acme.com/v1/orders")
+    with made["AcmeClient"]("app", "secret") as api:
+        assert isinstance(api, evertoken.Client) and "acme.eu.auth0.com" in repr(api)
+
+
+def test_the_recipe_for_tests(tmp_path: Path) -> None:
+    [code] = [code for info, code in BLOCKS if info == "recipe=fixtures"]
+    (tmp_path / "test_it.py").write_text(code)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "1 passed" in done.stdout and done.returncode == 0, done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\((?!https?:)(.*?)\)", README):
+        assert (Path(__file__).parent.parent / link).exists(), link
+
+
+def test_every_name_is_told_of() -> None:
+    for name in evertoken.__all__:
+        assert name.startswith("__") or name in README or name in ("Event", "Events", "Quota", "Status"), name
+    for name in vars(evertoken.Client):
+        if not name.startswith("_"):
+            assert f"{name}(" in README, name

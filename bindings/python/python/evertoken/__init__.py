@@ -13,7 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._client import Client, Event, Events, Status
+try:
+    from ._native import Dpop, PrivateKeyJwt, SecretJwt, __version__
+except ImportError as error:
+    if "interpreter" not in str(error):
+        raise
+    raise ImportError(
+        "evertoken cannot be used in a subinterpreter: its renewals are those of the whole process. Import it in the main "
+        "interpreter, or run this code in a process of its own"
+    ) from error
+
+from ._client import Client
 from ._errors import (
     AuthServerUnavailableError,
     ClosedError,
@@ -27,8 +37,9 @@ from ._errors import (
     TokenTimeoutError,
     UntrustedOriginError,
 )
-from ._native import Dpop, PrivateKeyJwt, SecretJwt, __version__
+from ._options import RenewalPolicy
 from ._preset import Preset
+from ._status import Event, Events, Quota, Status
 
 if TYPE_CHECKING:
     from ._adapters import AiohttpMiddleware as AiohttpMiddleware
@@ -54,6 +65,8 @@ __all__ = [
     "InvalidResponseError",
     "Preset",
     "PrivateKeyJwt",
+    "Quota",
+    "RenewalPolicy",
     "RequestRefusedError",
     "RequestsAuth",
     "SecretJwt",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
+from . import _native
 from ._client import Client
+from ._loop import waited
 from ._recovery import Guard
 
 
@@ -16,7 +15,7 @@ class AiohttpMiddleware:
 
     Each request gets a valid token; one that the API answers with 401 is sent once more with a newer one, where its body can
     be sent twice. A token goes to the origins of ``base_url`` and ``trusted_origins`` only, and a request with an
-    ``Authorization`` of its own keeps it.
+    ``Authorization`` of its own keeps it. A redirect to an origin that is not trusted is an ``UntrustedOriginError``.
     """
 
     def __init__(self, client: Client) -> None:
@@ -26,25 +25,41 @@ class AiohttpMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
-        self._guard.check((url.scheme, url.host, url.port), str(url))
+        origin = url.scheme, url.host, url.port
+        if origin not in self._guard.trusted:
+            self._guard.check(origin, url)
         if "Authorization" in request.headers:
             return await handler(request)
-        await self._client.token_async()
-        sending: Any = self._client._pass()
-        while True:
-            if self._dpop:
-                request.headers.update(sending.headers(request.method, str(request.url)))
-            else:
+        if self._client.current_token() is None:
+            await self._client.token_async()
+        if self._dpop:
+            return await self._proven(request, handler)
+        header = self._client.authorization()
+        request.headers["Authorization"] = header
+        response = await handler(request)
+        if response.status == 401:
+            sending = self._client._pass_sent(header)
+            if await _repeats(sending, request, response):
+                response.release()
                 request.headers["Authorization"] = sending.header
+                response = await handler(request)
+        return response
+
+    async def _proven(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        sending = self._client._pass()
+        while True:
+            request.headers.update(sending.headers(request.method, str(request.url)))
             response = await handler(request)
-            if response.status != 401 and not self._dpop:
-                return response
-            repeatable = isinstance(getattr(request.body, "_value", request.body), (bytes, bytearray, str, type(None)))
-            answer: tuple[Any, ...] = (str(request.url), response.status, list(response.headers.items()), repeatable)
-            if not await asyncio.to_thread(_repeats, sending, answer):
+            if not await _repeats(sending, request, response):
                 return response
             response.release()
 
 
-def _repeats(sending: Any, answer: tuple[Any, ...]) -> bool:
-    return bool(sending.repeats(*answer))
+async def _repeats(sending: _native.Pass, request: ClientRequest, response: ClientResponse) -> bool:
+    answer = str(request.url), response.status, list(response.headers.items())
+    if response.status != 401:
+        sending.note(*answer)
+        return False
+    repeatable = isinstance(getattr(request.body, "_value", request.body), (bytes, bytearray, str, type(None)))
+    repeats: bool = await waited(lambda bell, number: sending.wait_repeats(bell, number, *answer, repeatable))
+    return repeats

@@ -66,7 +66,7 @@ class ClosedError(EvertokenError):
     """The client was closed."""
 
 
-def _make(
+def _make(  # pyright: ignore[reportUnusedFunction] (the native half calls it)
     name: str,
     text: str,
     oauth_error: str | None,

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._client import Client
 from ._errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._options import Options
+
 
 class Preset:
-    """All that is the same for every customer of one API, from which their clients are made.
+    """All that is the same for every customer of one API, from which their clients are made. ::
+
+        ACME = Preset(issuer="https://acme.eu.auth0.com/", base_url="https://api.acme.com/v1/", key_prefix="acme_live",
+                      env_prefix="ACME", user_agent="acme-sdk/1.2")
+        api = ACME.client("app-7", "s3cr3t")  # all that a customer writes
 
     ``key_prefix`` is that of the API keys that are taken, ``env_prefix`` the word with which environment variables begin
     (``EVERTOKEN`` by default); all else are options of :class:`Client`, which a customer's own options go before.
     """
 
-    def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Any) -> None:
+    def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> None:
         self._key_prefix = key_prefix
         self._env_prefix = env_prefix
-        self._options = options
+        self._options: dict[str, Any] = dict(options)
 
-    def _with(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _with(self, options: Options) -> dict[str, Any]:
         preset = dict(self._options)
         if options.keys() & {"issuer", "token_url"}:
             preset.pop("issuer", None)
             preset.pop("token_url", None)
         return {**preset, **options}
 
-    def client(self, app_id: str, app_secret: str, **options: Any) -> Client:
+    def client(self, app_id: str, app_secret: str = "", **options: Unpack[Options]) -> Client:
         """A client for these credentials. Nothing is sent yet."""
         return Client(app_id, app_secret, **self._with(options))
 
-    def from_api_key(self, api_key: str, **options: Any) -> Client:
-        """A client for an API key; one of another prefix is refused."""
+    def from_api_key(self, api_key: str, /, **options: Unpack[Options]) -> Client:
+        """A client for an API key; one of another prefix is a ``ConfigurationError``."""
         if self._key_prefix is not None and not api_key.startswith(f"{self._key_prefix}_"):
             raise ConfigurationError(
                 f"the API key does not begin with {self._key_prefix!r}: it is for another service, or for another "
@@ -40,6 +49,6 @@ class Preset:
             )
         return Client.from_api_key(api_key, **self._with(options))
 
-    def from_env(self, **options: Any) -> Client:
+    def from_env(self, **options: Unpack[Options]) -> Client:
         """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``."""
         return Client.from_env(self._env_prefix, **self._with(options))

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from ._client import Client
 from ._errors import ConfigurationError
-
-Origin = tuple[str, str, int | None]
-_PORTS = {"http": 80, "https": 443}
-
-
-def origin(url: str) -> Origin:
-    """Scheme, host and port."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    return scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(scheme)
 
 
 class Guard:
@@ -27,11 +15,11 @@ class Guard:
                 "the client has neither base_url nor trusted_origins: the adapter would not know where its token may go"
             )
         self._client = client
-        self._trusted: set[object] = set()
+        self.trusted: set[object] = set()
+        """Those that have been asked about, in whatever form the adapter has them."""
 
-    def check(self, key: object, url: str) -> None:
+    def check(self, key: object, url: object) -> None:
         """Raises ``UntrustedOriginError`` where the token may not go to ``url``; ``key`` stands for its origin."""
-        if key not in self._trusted:
-            self._client._check_origin(url)
-            if len(self._trusted) < 64:
-                self._trusted.add(key)
+        self._client._check_origin(str(url))
+        if len(self.trusted) < 64:
+            self.trusted.add(key)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import requests
+from requests import cookies
 from requests.auth import AuthBase
 
+from . import _native
 from ._client import Client
-from ._recovery import Guard, origin
+from ._recovery import Guard
+
+_cookies: Any = cookies
 
 
 class RequestsAuth(AuthBase):
@@ -16,49 +20,86 @@ class RequestsAuth(AuthBase):
 
     Each request gets a valid token; one that the API answers with 401 is sent once more with a newer one, where its body can
     be sent twice. A token goes to the origins of ``base_url`` and ``trusted_origins`` only, and a request with an
-    ``Authorization`` of its own keeps it.
+    ``Authorization`` of its own keeps it. A redirect to another origin, and under DPoP any redirect, is followed without the
+    token.
     """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._guard = Guard(client)
+        self._trusted = self._guard.trusted
+        self._hook = self._met
         self._dpop = client._is_dpop()
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         url = request.url or ""
-        self._guard.check(origin(url), url)
-        if "Authorization" in request.headers:
+        # Scheme, host and port stand before the path, which requests sees to that there is.
+        path = url.find("/", 8)
+        origin = url[:path] if path > 0 else url
+        if origin not in self._trusted:
+            self._guard.check(origin, url)
+        headers = request.headers
+        # Looked up there, what is missing raises nothing, which would take longer than all else together.
+        if "authorization" in getattr(headers, "_store", headers):
             return request
-        sending = self._client._pass()
-        self._sign(request, sending)
+        if self._dpop:
+            sending = self._client._pass()
+            headers.update(sending.headers(request.method or "GET", url))
 
-        def meet(response: requests.Response, **kwargs: Any) -> requests.Response:
-            return self._meet(response, sending, kwargs)
+            def meet(response: requests.Response, **kwargs: Any) -> requests.Response:
+                return self._meet(response, sending, kwargs)
 
-        request.register_hook("response", meet)  # type: ignore[no-untyped-call]
+            request.register_hook("response", meet)  # type: ignore[no-untyped-call]
+        else:
+            headers["Authorization"] = self._client.authorization()
+            request.hooks["response"].append(self._hook)
         return request
 
-    def _sign(self, request: requests.PreparedRequest, sending: Any) -> None:
+    def _met(self, response: requests.Response, **kwargs: Any) -> requests.Response:
+        # The hook comes along when a redirect is followed, the header only to the same origin.
+        header = response.request.headers.get("Authorization") if response.status_code == 401 else None
+        if header is None:
+            return response
+        sending = self._client._pass_sent(_text(header))
+        return self._again(response, sending, kwargs) if _repeats(response, sending) else response
+
+    def _meet(self, response: requests.Response, sending: _native.Pass, kwargs: dict[str, Any]) -> requests.Response:
+        request = response.request
+        if "Authorization" not in request.headers:
+            return response
+        if response.is_redirect:
+            # A proof is good for one URL.
+            for name in ("Authorization", "DPoP"):
+                del request.headers[name]
+            return response
+        while _repeats(response, sending):
+            response = self._again(response, sending, kwargs)
+        return response
+
+    def _again(self, response: requests.Response, sending: _native.Pass, kwargs: dict[str, Any]) -> requests.Response:
+        response.content  # noqa: B018 (read to the end, so that the connection can be used again)
+        response.close()
+        request = response.request.copy()
+        jar: Any = request._cookies  # type: ignore[attr-defined]
+        _cookies.extract_cookies_to_jar(jar, response.request, response.raw)
+        request.prepare_cookies(jar)  # pyright: ignore[reportUnknownMemberType]
+        request.hooks["response"] = []
         if self._dpop:
             request.headers.update(sending.headers(request.method or "GET", request.url or ""))
         else:
             request.headers["Authorization"] = sending.header
+        again: requests.Response = response.connection.send(request, **kwargs)
+        again.history.append(response)
+        again.request = request
+        return again
 
-    def _meet(self, response: requests.Response, sending: Any, kwargs: dict[str, Any]) -> requests.Response:
-        # The hook comes along when a redirect is followed.
-        while response.status_code == 401 or self._dpop:
-            body = response.request.body
-            repeatable = body is None or isinstance(body, (bytes, str))
-            headers = list(response.headers.items())
-            if not sending.repeats(response.request.url, response.status_code, headers, repeatable):
-                return response
-            response.content  # noqa: B018 (read to the end, so that the connection can be used again)
-            response.close()
-            request = response.request.copy()
-            request.hooks["response"] = []
-            self._sign(request, sending)
-            again = response.connection.send(request, **kwargs)
-            again.history.append(response)
-            again.request = request
-            response = again
-        return response
+
+def _repeats(response: requests.Response, sending: _native.Pass) -> bool:
+    body: Any = response.request.body
+    repeatable = body is None or isinstance(body, (bytes, str))
+    headers = list(response.headers.items())
+    return sending.repeats(response.request.url or "", response.status_code, headers, repeatable)
+
+
+def _text(header: Any) -> str:
+    return header.decode("latin-1") if isinstance(header, bytes) else str(header)

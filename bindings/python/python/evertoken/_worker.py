@@ -1,21 +1,47 @@
-"""The one thread of Python's that calls credential functions and writes log records, for renewals that nobody waits for."""
+"""The one thread of Python's that calls functions for credentials and signatures, and writes log records, for renewals that
+nobody waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import inspect
+import itertools
 import logging
 import os
 import threading
-from collections.abc import Mapping
-from typing import Any
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from . import _native
 
 _log = logging.getLogger("evertoken")
+_log.addHandler(logging.NullHandler())
 _thread: tuple[int, threading.Thread] | None = None
 _lock = threading.Lock()
+
+_numbers = itertools.count(1)
+_functions: weakref.WeakValueDictionary[int, Function] = weakref.WeakValueDictionary()
+
+EXIT_PATIENCE = 2.0
+"""For so many seconds at most an interpreter that ends waits for a function of its program's."""
+
+
+class Function:
+    """A function that the native half knows by its number. It lives for as long as somebody keeps this."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.number = next(_numbers)
+        _functions[self.number] = self
+
+
+def keep(name: str, function: Any) -> Function:
+    """Takes a function in; whoever needs it must keep what this gives."""
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, not {type(function).__name__}")
+    return Function(function)
 
 
 def _after_fork() -> None:
@@ -27,8 +53,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def ensure() -> int:
-    """Starts the thread where it does not run in this process. Gives the level from which on records are wanted."""
+def ensure() -> None:
+    """Starts the thread where it does not run in this process."""
     global _thread
     running = _thread
     if running is None or running[0] != os.getpid():
@@ -40,33 +66,47 @@ def ensure() -> int:
                 if running is None:
                     atexit.register(_stop)
                 _thread = (os.getpid(), thread)
-    return _log.getEffectiveLevel()
 
 
 def _stop() -> None:
-    if _thread is not None and _thread[0] == os.getpid():
-        _native.stop_jobs()
-        _thread[1].join()
+    # One that hangs in a function of the program's does not hold up its end: it is a daemon.
+    if _thread is not None and _thread[0] == os.getpid() and _native.stop_jobs():
+        _thread[1].join(EXIT_PATIENCE)
 
 
 def _work() -> None:
     while (job := _native.next_job()) is not None:
         record = job.record()
         if record is not None:
-            _log.log(record[0], "%s", record[1])
-            continue
-        function: Any = job.function()
-        try:
-            given: Any = function()
-            if inspect.isawaitable(given):
-                given = asyncio.run(_awaited(given))
-            if isinstance(given, Mapping):
-                job.give(given["app_id"], given["app_secret"], given.get("next_app_secret"))
-            else:
-                job.give(*given)
-        except Exception as error:
-            # The text may quote what it failed on, and that may be a secret.
-            job.fail(f"{type(error).__name__} in the function for credentials")
+            try:
+                _log.log(record[0], "%s", record[1])
+            except Exception:  # a filter of the program's; handlers look after themselves
+                continue
+        else:
+            _call(job)
+
+
+def _call(job: _native.Job) -> None:
+    number, message = job.function() or (0, None)
+    kept = _functions.get(number)
+    if kept is None:
+        job.fail("the client whose function it was is gone")
+        return
+    what = "the function for credentials" if message is None else "the function that signs"
+    try:
+        given = kept.function() if message is None else kept.function(message)
+        if inspect.isawaitable(given):
+            given = asyncio.run(_awaited(given))
+        if message is not None:
+            job.sign(given)
+        elif isinstance(given, Mapping):
+            given = cast("Mapping[str, str]", given)
+            job.give(given["app_id"], given["app_secret"], given.get("next_app_secret"))
+        else:
+            job.give(*given)
+    except BaseException as error:
+        # The text may quote what it failed on, and that may be a secret.
+        job.fail(f"{type(error).__name__} in {what}")
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -1,0 +1,138 @@
+"""What a client may be told, and how it is handed to the native half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from . import _native
+from ._keys import bundles, pem
+from ._worker import Function, keep
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+
+    Seconds = float | timedelta
+    Pem = str | bytes | os.PathLike[str]
+
+    class Options(TypedDict, total=False):
+        """The keyword arguments of :class:`Client`, which describes them."""
+
+        next_app_secret: str | None
+        api_key: str | None
+        credentials: Credentials | None
+        credentials_env: str | None
+        credentials_file: str | os.PathLike[str] | None
+        file_readable_by_others: bool
+        issuer: str | None
+        token_url: str | None
+        audience: str | None
+        resource: str | Iterable[str] | None
+        scope: str | Iterable[str] | None
+        token_params: Mapping[str, str] | None
+        client_auth: str | _native.PrivateKeyJwt | _native.SecretJwt | None
+        dpop: _native.Dpop | None
+        base_url: str | None
+        trusted_origins: str | Iterable[str] | None
+        allow_insecure_http: bool
+        renewal: RenewalPolicy | None
+        token_timeout: Seconds | None
+        connect_timeout: Seconds | None
+        user_agent: str | None
+        proxy: str | None
+        ca: Pem | Iterable[Pem] | None
+        cert: Pem | None
+        revoke_on_shutdown: bool
+        revocation_url: str | None
+
+
+Given = Mapping[str, str] | tuple[str, str] | tuple[str, str, str]
+"""App id and app secret, and the next secret of a rotation: what a function for credentials gives."""
+
+Credentials = Callable[[], Given] | Callable[[], Awaitable[Given]]
+"""A function for credentials, sync or async."""
+
+
+@dataclass(frozen=True)
+class RenewalPolicy:
+    """How a token is kept fresh. The defaults are right for nearly everyone.
+
+    Times are seconds, or ``timedelta``.
+    """
+
+    renew_at: float | None = None
+    """The fraction of a token's life after which it is renewed at the latest; 0.9 by default. Lower means more room for an
+    outage of the authorization server, and more tokens to pay for."""
+    jitter: float | None = None
+    """By how much of the life the renewal may come earlier, drawn once per token; 0.23 by default, so that a fleet started
+    together spreads out."""
+    leeway: float | timedelta | None = None
+    """How long before its expiry a token is no longer handed out; by default 5 % of the life, but 1.01 s to 30 s, and at most
+    35 % of the life."""
+    backoff_base: float | timedelta | None = None
+    """The first step of the exponential backoff after a failure; 0.5 s by default."""
+    backoff_cap: float | timedelta | None = None
+    """The last step of it while no token is held, 30 s by default; ten times that while one is held."""
+    request_timeout: float | timedelta | None = None
+    """How long one token request may take; 10 s by default."""
+    stop_after_unused: int | None = None
+    """Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default."""
+
+
+_TIMES = ("token_timeout", "connect_timeout", "leeway", "backoff_base", "backoff_cap", "request_timeout")
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    """One, or several."""
+    many = given
+    if isinstance(given, (str, bytes, os.PathLike)):
+        return [many]
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{name} must be one, or a list of them, not {type(given).__name__}")
+    return list(many)
+
+
+def words(name: str, given: Any) -> list[str]:
+    """Scopes in one string, or one by one."""
+    return [word for one in _listed(name, given) for word in (one.split() if isinstance(one, str) else [one])]
+
+
+def settings(app_id: str | None, app_secret: str | None, given: Mapping[str, Any]) -> tuple[_native.Settings, tuple[object, ...]]:
+    """The settings, and what must be kept for them."""
+    options = {name: value for name, value in given.items() if value is not None}
+    kept: list[object] = []
+    for name in ("resource", "trusted_origins"):
+        if name in options:
+            options[name] = _listed(name, options[name])
+    if "scope" in options:
+        options["scope"] = words("scope", options["scope"])
+    if "token_params" in options:
+        params = options["token_params"]
+        if not isinstance(options["token_params"], Mapping):
+            raise TypeError(f"token_params must be a mapping, not {type(params).__name__}")
+        options["token_params"] = list(params.items())
+    if "renewal" in options:
+        renewal = options.pop("renewal")
+        if not isinstance(renewal, RenewalPolicy):
+            raise TypeError(f"renewal must be a RenewalPolicy, not {type(renewal).__name__}")
+        told = {field.name: getattr(renewal, field.name) for field in fields(renewal)}
+        options.update((name, value) for name, value in told.items() if value is not None)
+    for name in _TIMES:
+        if isinstance(options.get(name), timedelta):
+            options[name] = options[name].total_seconds()
+    if "ca" in options:
+        options["ca"] = [pem("ca", one) for one in _listed("ca", options["ca"])]
+    elif "SSL_CERT_FILE" not in os.environ:
+        options["ca"] = bundles(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    if "cert" in options:
+        options["cert"] = pem("cert", options["cert"])
+    if "credentials" in options:
+        function: Function = keep("credentials", options["credentials"])
+        options["credentials"] = function.number
+        kept.append(function)
+    if "client_auth" in options:
+        kept.append(options["client_auth"])
+    return _native.Settings(app_id, app_secret, **options), tuple(kept)
