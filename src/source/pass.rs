@@ -116,8 +116,9 @@ impl TokenSource {
         Ok(self.clone().pass_with(token))
     }
 
-    /// That of a call with this token.
-    pub(crate) fn pass_with(self, token: AccessToken) -> Pass {
+    /// That of a call with this token. For bindings only.
+    #[doc(hidden)]
+    pub fn pass_with(self, token: AccessToken) -> Pass {
         let nonce_given = self.family.dpop.is_none();
         Pass { source: self, token, renewed: false, nonce_given }
     }
