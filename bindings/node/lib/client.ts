@@ -144,7 +144,7 @@ export class Client {
     return this.#core.token(options?.signal, this.token);
   }
 
-  /** The held token without waiting; null where there is no valid one. */
+  /** The held token without waiting; null where there is no valid one, which has one fetched. */
   currentToken(): string | null {
     return this.#core.held();
   }

@@ -42,12 +42,14 @@ function isRepeatable(body: unknown): boolean {
 class Recovery implements Handler {
   readonly #send: (handler: Handler) => void;
   readonly #call: Call;
-  readonly #url: string;
+  readonly #url: URL;
   readonly #repeatable: boolean;
   readonly #handler: Handler;
+  /** Where redirects have led, which undici's own interceptor tells. */
+  #history: URL[] | undefined;
   #state: 'open' | 'deciding' | 'swallowing' | 'failed' = 'open';
 
-  constructor(send: (handler: Handler) => void, call: Call, url: string, repeatable: boolean, handler: Handler) {
+  constructor(send: (handler: Handler) => void, call: Call, url: URL, repeatable: boolean, handler: Handler) {
     this.#send = send;
     this.#call = call;
     this.#url = url;
@@ -57,6 +59,7 @@ class Recovery implements Handler {
 
   onRequestStart(controller: Controller, context: unknown): void {
     this.#state = 'open';
+    this.#history = (context as { history?: URL[] } | undefined)?.history;
     this.#handler.onRequestStart?.(controller, context);
   }
 
@@ -66,11 +69,13 @@ class Recovery implements Handler {
 
   onResponseStart(controller: Controller, status: number, headers: Record<string, unknown>, message?: string): void {
     const handOn = (): void => this.#handler.onResponseStart?.(controller, status, headers, message);
-    if (status < 200 || !this.#call.heeds(status)) return handOn();
+    const url = this.#history?.at(-1)?.href ?? this.#url.href;
+    // What came from where no token went says nothing about it.
+    if (status < 200 || !this.#call.heeds(status) || new URL(url).origin !== this.#url.origin) return handOn();
     this.#state = 'deciding';
     controller.pause();
     const pairs = Object.entries(headers).flatMap(([name, value]) => [value].flat().map((one): [string, string] => [name, String(one)]));
-    const answer = { url: this.#url, status, headers: pairs, repeatable: this.#repeatable };
+    const answer = { url, status, headers: pairs, repeatable: this.#repeatable };
     this.#call.repeats(answer).then(
       (repeats) => {
         if (this.#state !== 'deciding') return;
@@ -135,7 +140,7 @@ export function undiciInterceptor(
           const signed = [...headers, 'authorization', authorization, ...(dpop === undefined ? [] : ['dpop', dpop])];
           return dispatch({ ...options, headers: signed }, recovery);
         };
-        return send(new Recovery(send, call, url.href, isRepeatable(options.body), handler));
+        return send(new Recovery(send, call, url, isRepeatable(options.body), handler));
       };
       const fail = (error: unknown): void => handler.onResponseError?.(null, error as Error);
       const held = core.held();
