@@ -45,7 +45,11 @@ class Way {
 
 function isRepeatable(data: unknown): boolean {
   return (
-    data == null || typeof data === 'string' || data instanceof ArrayBuffer || ArrayBuffer.isView(data) || data instanceof URLSearchParams
+    data == null ||
+    typeof data === 'string' ||
+    data instanceof ArrayBuffer ||
+    ArrayBuffer.isView(data) ||
+    data instanceof URLSearchParams
   );
 }
 
@@ -80,7 +84,8 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
       config.beforeRedirect = (options, ...more) => {
         // It would go on to the subdomains of a host.
         if (new URL(options.href).origin !== url.origin) {
-          for (const name of Object.keys(options.headers)) if (name.toLowerCase() === 'authorization') delete options.headers[name];
+          for (const name of Object.keys(options.headers))
+            if (name.toLowerCase() === 'authorization') delete options.headers[name];
         }
         own?.(options, ...more);
       };
@@ -98,7 +103,9 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     const url = request?.res?.responseUrl ?? way.url.href;
     // What came from where no token went says nothing about it.
     if (!way.call.heeds(status) || new URL(url).origin !== way.url.origin) return undefined;
-    const pairs = Object.entries(headers).flatMap(([name, value]) => [value].flat().map((one): [string, string] => [name, String(one)]));
+    const pairs = Object.entries(headers).flatMap(([name, value]) =>
+      [value].flat().map((one): [string, string] => [name, String(one)]),
+    );
     const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
     const repeats = await way.call.repeats({ url, status, headers: pairs, repeatable: isRepeatable(config.data) }, signal);
     return repeats ? axios.request(config) : undefined;

@@ -92,26 +92,10 @@ export class Client {
   /** For credentials of `options.credentials` or `options.credentialsFile`. */
   constructor(options: ClientOptions);
   constructor(first: unknown, appSecret?: unknown, options: ClientOptions = {}) {
-    static_: {
-      if (first instanceof Made) {
-        this.#core = first.core;
-        this.#parent = first.parent;
-        break static_;
-      }
-      const given = typeof first === 'object' ? (first as ClientOptions) : options;
-      checkOptions(given);
-      const others = [given.credentials, given.credentialsFile].filter((source) => source !== undefined).length;
-      if (typeof first === 'object') {
-        if (others !== 1) throw mistake('a client without app id and app secret needs `credentials` or `credentialsFile`, one of them');
-      } else {
-        if (typeof first !== 'string') throw mistake(`the app id must be a string, not ${typeof first}`);
-        if (typeof appSecret !== 'string') throw mistake(`the app secret must be a string, not ${typeof appSecret}`);
-        if (others > 0) throw mistake('give either app id and app secret, or one other source of credentials');
-      }
-      const own = typeof first === 'string' ? { appId: first, appSecret: appSecret as string } : {};
-      this.#core = new Core((deliver) => native.open({ ...nativeOptions(given), ...own }, deliver), given);
-    }
-    this.fetch = fetchOf(this.#core);
+    const { core, parent } = first instanceof Made ? first : new Made(opened(first, appSecret, options));
+    this.#core = core;
+    this.#parent = parent;
+    this.fetch = fetchOf(core);
   }
 
   static {
@@ -193,16 +177,14 @@ export class Client {
   }
 
   /** Has a token fetched ahead of the first call. It starts at once; who awaits it knows that the service is ready. */
-  prefetch(options?: WaitOptions): Promise<void> {
-    const { handle } = this.#core;
-    native.prefetch(handle);
-    return {
-      // A lazy promise: a wait that nobody asked for must neither keep a process alive nor reject unheard.
-      then: (good, bad) => this.#core.token(options?.signal, this.prefetch).then(() => {}).then(good, bad),
-      catch: (bad) => this.#core.token(options?.signal, this.prefetch).then(() => {}).catch(bad),
-      finally: (last) => this.#core.token(options?.signal, this.prefetch).then(() => {}).finally(last),
-      [Symbol.toStringTag]: 'Promise',
+  prefetch(options?: WaitOptions): PromiseLike<void> {
+    native.prefetch(this.#core.handle);
+    const ready = async (): Promise<void> => {
+      await this.#core.token(options?.signal, this.prefetch);
     };
+    // A wait that nobody asked for must neither keep a process alive nor reject unheard: it begins with `await`.
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is for
+    return { then: (good, bad) => ready().then(good, bad) };
   }
 
   /** What happens from now on, one by one. */
@@ -278,6 +260,23 @@ export class Client {
   }
 }
 
+/** A core for what a constructor was given. */
+function opened(first: unknown, appSecret: unknown, options: ClientOptions): Core {
+  const isApart = typeof first === 'object';
+  const given = isApart ? (first as ClientOptions) : options;
+  checkOptions(given);
+  const others = [given.credentials, given.credentialsFile].filter((source) => source !== undefined).length;
+  if (isApart) {
+    if (others !== 1)
+      throw mistake('a client without app id and app secret needs `credentials` or `credentialsFile`, one of them');
+    return new Core((deliver) => native.open(nativeOptions(given), deliver), given);
+  }
+  if (typeof first !== 'string') throw mistake(`the app id must be a string, not ${typeof first}`);
+  if (typeof appSecret !== 'string') throw mistake(`the app secret must be a string, not ${typeof appSecret}`);
+  if (others > 0) throw mistake('give either app id and app secret, or one other source of credentials');
+  return new Core((deliver) => native.open({ ...nativeOptions(given), appId: first, appSecret }, deliver), given);
+}
+
 function parsed(url: string | URL): URL {
   try {
     return new URL(url);
@@ -290,7 +289,13 @@ function parsed(url: string | URL): URL {
 /** Credentials and settings by variables that begin with `prefix`. */
 export function fromEnvironment(prefix: string, keyPrefix: string | undefined, options: ClientOptions): Client {
   const made = { ...options };
-  const settings = { issuer: 'ISSUER', tokenUrl: 'TOKEN_URL', audience: 'AUDIENCE', scope: 'SCOPE', baseUrl: 'BASE_URL' } as const;
+  const settings = {
+    issuer: 'ISSUER',
+    tokenUrl: 'TOKEN_URL',
+    audience: 'AUDIENCE',
+    scope: 'SCOPE',
+    baseUrl: 'BASE_URL',
+  } as const;
   const hasServer = made.issuer !== undefined || made.tokenUrl !== undefined;
   for (const [name, variable] of Object.entries(settings) as [keyof typeof settings, string][]) {
     const value = process.env[`${prefix}_${variable}`];

@@ -1,7 +1,7 @@
 import { debuglog } from 'node:util';
 
 import { answer, type CredentialFunction } from './credentials.js';
-import { attempt, EvertokenError, mistake, told } from './error.js';
+import { attempt, type EvertokenError, mistake, told } from './error.js';
 import { eventOf, Listeners } from './events.js';
 import { logTo } from './log.js';
 import { type Deliver, type Handle, type Letter, native } from './native.js';
@@ -20,7 +20,10 @@ function deliverTo(ref: { core?: WeakRef<Core> }): Deliver {
 }
 
 /** What is told to a core and not to Rust. */
-export type Extras = Pick<ClientOptions, 'credentials' | 'baseUrl' | 'trustedOrigins' | 'dpop' | 'logger' | 'fetch' | 'timeoutMs' | 'userAgent' | 'issuer' | 'tokenUrl'>;
+export type Extras = Pick<
+  ClientOptions,
+  'credentials' | 'baseUrl' | 'trustedOrigins' | 'dpop' | 'logger' | 'fetch' | 'timeoutMs' | 'userAgent' | 'issuer' | 'tokenUrl'
+>;
 
 /**
  * What a client is made of: a handle of Rust's, the token that it last gave, and the word that tells whether it is still the one.
@@ -59,7 +62,11 @@ export class Core {
     else this.#polls = true;
     this.waits = new Waits(this, () => this.#releaseWhenIdle());
     this.listeners = new Listeners((listens) => native.listen(this.handle, listens));
-    if (extras.logger) this.listeners.add(null, logTo(extras.logger, () => this.status().isReady));
+    if (extras.logger)
+      this.listeners.add(
+        null,
+        logTo(extras.logger, () => this.status().isReady),
+      );
     ref.core = new WeakRef(this);
   }
 
@@ -72,7 +79,12 @@ export class Core {
   token(signal: AbortSignal | null | undefined, caller: (...args: never[]) => unknown): Promise<string> {
     if (signal?.aborted) return Promise.reject(signal.reason);
     if (this.held() !== null) return this.#soon;
-    return this.waits.wait((id) => native.token(this.handle, id), (letter) => letter.token ?? '', signal, caller);
+    return this.waits.wait(
+      (id) => native.token(this.handle, id),
+      (letter) => letter.token ?? '',
+      signal,
+      caller,
+    );
   }
 
   /** The header with the held token, as with `held`. Not under DPoP, where it is not enough. */
@@ -120,7 +132,12 @@ export class Core {
 
   async close(caller: (...args: never[]) => unknown): Promise<void> {
     try {
-      await this.waits.wait((id) => native.close(this.handle, id), () => {}, undefined, caller);
+      await this.waits.wait(
+        (id) => native.close(this.handle, id),
+        () => {},
+        undefined,
+        caller,
+      );
     } finally {
       this.listeners.emit({ kind: 'closed' });
       this.#end();

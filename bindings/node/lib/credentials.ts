@@ -25,7 +25,8 @@ export async function answer(handle: Handle, question: number, give: CredentialF
     return native.giveCredentials(handle, question, null, `the function for credentials failed: ${kind}`);
   }
   const { appId, appSecret, nextAppSecret } = Object(given) as Partial<Credentials>;
-  const good = typeof appId === 'string' && typeof appSecret === 'string' && ['string', 'undefined'].includes(typeof nextAppSecret);
+  const good =
+    typeof appId === 'string' && typeof appSecret === 'string' && ['string', 'undefined'].includes(typeof nextAppSecret);
   if (good) native.giveCredentials(handle, question, { appId, appSecret, nextAppSecret });
   else native.giveCredentials(handle, question, null, 'the function for credentials gave no { appId, appSecret }');
 }

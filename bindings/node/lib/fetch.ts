@@ -60,7 +60,7 @@ export function fetchOf(core: Core): typeof fetch {
       headers.set('authorization', authorization);
       if (dpop !== undefined) headers.set('dpop', dpop);
       // The body of a request is read once: a copy is sent first.
-      const response = await send(request && ownBody && first ? request.clone() : request ?? target, options);
+      const response = await send(request && ownBody && first ? request.clone() : (request ?? target), options);
       first = false;
       if (!call.heeds(response.status)) return response;
       // What came from where no token went says nothing about it.

@@ -119,7 +119,14 @@ export interface ClientOptions {
 type Check = (value: unknown, name: string) => void;
 
 function refuse(name: string, wanted: string, value: unknown): never {
-  const kind = value === null ? 'null' : Array.isArray(value) ? 'a list' : typeof value === 'object' ? value.constructor?.name ?? 'an object' : typeof value;
+  const kind =
+    value === null
+      ? 'null'
+      : Array.isArray(value)
+        ? 'a list'
+        : typeof value === 'object'
+          ? (value.constructor?.name ?? 'an object')
+          : typeof value;
   throw mistake(`option \`${name}\` must be ${wanted}, not ${kind}`);
 }
 
@@ -132,7 +139,8 @@ const is =
 const isText = (value: unknown): value is string => typeof value === 'string';
 const isUrl = (value: unknown): boolean => isText(value) || value instanceof URL;
 const isPem = (value: unknown): boolean => isText(value) || value instanceof Uint8Array;
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value) && value >= 0;
 
 const text = is('a string', isText);
@@ -142,7 +150,10 @@ const url = is('a URL', isUrl);
 const pem = is('PEM as a string or Buffer', isPem);
 const functionOf = is('a function', (value) => typeof value === 'function');
 const texts = is('a string or a list of strings', (value) => isText(value) || (Array.isArray(value) && value.every(isText)));
-const privateKey = is('a private key: PEM, DER, a JWK or a KeyObject', (value) => isPem(value) || (isObject(value) && (value instanceof KeyObject || 'kty' in value)));
+const privateKey = is(
+  'a private key: PEM, DER, a JWK or a KeyObject',
+  (value) => isPem(value) || (isObject(value) && (value instanceof KeyObject || 'kty' in value)),
+);
 
 const RENEWAL: Record<keyof RenewalPolicy, Check> = {
   renewAt: is('a number', isNumber),
@@ -189,7 +200,10 @@ const OPTIONS: Record<keyof ClientOptions, Check> = {
   connectTimeoutMs: milliseconds,
   userAgent: text,
   proxy: url,
-  ca: is('PEM as a string or Buffer, or a list of those', (value) => isPem(value) || (Array.isArray(value) && value.every(isPem))),
+  ca: is(
+    'PEM as a string or Buffer, or a list of those',
+    (value) => isPem(value) || (Array.isArray(value) && value.every(isPem)),
+  ),
   cert: pem,
   key: pem,
   revokeOnShutdown: flag,
@@ -244,7 +258,9 @@ function keyText(key: PrivateKey, name: string): string {
     if (!(key instanceof Uint8Array)) return JSON.stringify(key);
     const pem = Buffer.from(key).toString('latin1');
     if (pem.includes('-----BEGIN')) return pem;
-    return createPrivateKey({ key: Buffer.from(key), format: 'der', type: 'pkcs8' }).export({ type: 'pkcs8', format: 'pem' }).toString();
+    return createPrivateKey({ key: Buffer.from(key), format: 'der', type: 'pkcs8' })
+      .export({ type: 'pkcs8', format: 'pem' })
+      .toString();
   } catch {
     throw mistake(`option \`${name}\` is no private key that can be used`);
   }

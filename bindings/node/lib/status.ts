@@ -43,7 +43,8 @@ export interface Status {
 }
 
 export function statusOf(json: string): Status {
-  const { state, expiresInMs, ageMs, scope, lastRenewal, quota, nextAttemptMs, consecutiveFailures, lastError } = JSON.parse(json);
+  const { state, expiresInMs, ageMs, scope, lastRenewal, quota, nextAttemptMs, consecutiveFailures, lastError } =
+    JSON.parse(json);
   return {
     state,
     isReady: expiresInMs !== null,

@@ -71,10 +71,16 @@ class Recovery implements Handler {
     const handOn = (): void => this.#handler.onResponseStart?.(controller, status, headers, message);
     const url = this.#history?.at(-1)?.href ?? this.#url.href;
     // What came from where no token went says nothing about it.
-    if (status < 200 || !this.#call.heeds(status) || new URL(url).origin !== this.#url.origin) return handOn();
+    const isOurs = status >= 200 && this.#call.heeds(status) && new URL(url).origin === this.#url.origin;
+    if (!isOurs) {
+      handOn();
+      return;
+    }
     this.#state = 'deciding';
     controller.pause();
-    const pairs = Object.entries(headers).flatMap(([name, value]) => [value].flat().map((one): [string, string] => [name, String(one)]));
+    const pairs = Object.entries(headers).flatMap(([name, value]) =>
+      [value].flat().map((one): [string, string] => [name, String(one)]),
+    );
     const answer = { url, status, headers: pairs, repeatable: this.#repeatable };
     this.#call.repeats(answer).then(
       (repeats) => {
@@ -117,9 +123,7 @@ class Recovery implements Handler {
  *
  * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`.
  */
-export function undiciInterceptor(
-  client: Client,
-): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
+export function undiciInterceptor(client: Client): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
   const core = coreOf(client);
   core.checkHasOrigins();
   const intercept =
@@ -131,7 +135,8 @@ export function undiciInterceptor(
       const url = new URL(options.path, options.origin);
       core.checkOrigin(url);
       const headers = flat(options.headers);
-      if (headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === 'authorization')) return dispatch(options, handler);
+      if (headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === 'authorization'))
+        return dispatch(options, handler);
 
       const start = (token: string): boolean => {
         const call = new Call(core, token);

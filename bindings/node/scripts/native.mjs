@@ -2,14 +2,22 @@
 // that the dependencies are compiled once for all packages of this repository.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 
 const folder = join(import.meta.dirname, '..');
 const command = ['build', '--release', '--locked', '--package', 'evertoken-node', '--message-format', 'json-render-diagnostics'];
-const cargo = spawnSync('cargo', command, { cwd: folder, encoding: 'utf8', maxBuffer: 1 << 28, stdio: ['ignore', 'pipe', 'inherit'] });
+const cargo = spawnSync('cargo', command, {
+  cwd: folder,
+  encoding: 'utf8',
+  maxBuffer: 1 << 28,
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
 if (cargo.status !== 0) process.exit(cargo.status ?? 1);
-const artifacts = cargo.stdout.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+const artifacts = cargo.stdout
+  .split('\n')
+  .filter(Boolean)
+  .map((line) => JSON.parse(line));
 const built = artifacts.find(({ reason, target }) => reason === 'compiler-artifact' && target.name === 'evertoken_node');
 
 const dist = join(folder, 'dist');

@@ -15,16 +15,20 @@ const coded = (code) => (error) => (error.code ?? error.cause?.code) === `ERR_EV
 
 /** Sends `method` to `url` by each library: `{ status, body }`. */
 const WAYS = {
-  fetch: (api) => async (url, { method, headers, body } = {}) => {
-    const options = body instanceof Readable ? { duplex: 'half' } : {};
-    const answer = await api.fetch(url, { method, headers, body, ...options });
-    return { status: answer.status, body: await answer.text(), headers: answer.headers };
-  },
-  Request: (api) => async (url, { method, headers, body } = {}) => {
-    const options = body instanceof Readable ? { duplex: 'half' } : {};
-    const answer = await api.fetch(new Request(url, { method, headers, body, ...options }));
-    return { status: answer.status, body: await answer.text(), headers: answer.headers };
-  },
+  fetch:
+    (api) =>
+    async (url, { method, headers, body } = {}) => {
+      const options = body instanceof Readable ? { duplex: 'half' } : {};
+      const answer = await api.fetch(url, { method, headers, body, ...options });
+      return { status: answer.status, body: await answer.text(), headers: answer.headers };
+    },
+  Request:
+    (api) =>
+    async (url, { method, headers, body } = {}) => {
+      const options = body instanceof Readable ? { duplex: 'half' } : {};
+      const answer = await api.fetch(new Request(url, { method, headers, body, ...options }));
+      return { status: answer.status, body: await answer.text(), headers: answer.headers };
+    },
   undici: (api, t) => {
     const agent = new Agent();
     t.after(() => agent.destroy());
@@ -59,7 +63,11 @@ for (const [name, way] of Object.entries(WAYS)) {
       const api = clientFor(t, server);
       const send = way(api, t);
       server.revoke(await api.token());
-      const { status, body } = await send(`${server.apiUrl}orders`, { method: 'POST', body: '{"n":1}', headers: { 'content-type': 'application/json', 'x-own': 'stays' } });
+      const { status, body } = await send(`${server.apiUrl}orders`, {
+        method: 'POST',
+        body: '{"n":1}',
+        headers: { 'content-type': 'application/json', 'x-own': 'stays' },
+      });
       assert.equal(status, 200);
       const echo = JSON.parse(body);
       assert.deepEqual([echo.method, echo.body, echo.headers['x-own']], ['POST', '{"n":1}', 'stays']);
@@ -196,7 +204,8 @@ test('a redirect to a subdomain gets no token from axios either', async (t) => {
   await once(foreign, 'listening');
   const server = await boxFor(t);
   const port = new URL(server.apiUrl).port;
-  const lookup = (_name, options, done) => (options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
+  const lookup = (_name, options, done) =>
+    options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4);
   const api = clientFor(t, server, { baseUrl: `http://localhost:${port}/v1/` });
   const instance = axios.create({ lookup });
   const remove = axiosInterceptor(api, instance);

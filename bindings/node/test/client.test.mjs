@@ -113,7 +113,10 @@ test('errors say what and where', async (t) => {
   const api = new Client(APP_ID, 'wr0ng-s3cret', { issuer: server.issuer });
   const error = await api.token().then(assert.fail, (error) => error);
   assert.ok(coded('CREDENTIALS_REJECTED')(error));
-  assert.deepEqual([error.oauthError, error.server, error.status, error.retryable], ['invalid_client', server.tokenUrl, 401, false]);
+  assert.deepEqual(
+    [error.oauthError, error.server, error.status, error.retryable],
+    ['invalid_client', server.tokenUrl, 401, false],
+  );
   assert.ok(error.retryAfterMs > 30_000 && error.description.includes('unknown client'));
   assert.match(error.stack, /client\.test\.mjs/, 'the stack is that of who asked');
   // Known to be refused: told at once, and the server is left alone.
@@ -156,7 +159,11 @@ test('mistakes in the options are named', () => {
     [{ issuer, credentials: async () => ({}) }, /either app id and app secret, or one other/],
     [null, /must be an object/],
   ]) {
-    assert.throws(() => new Client(APP_ID, APP_SECRET, options), (error) => coded('CONFIGURATION')(error) && named.test(error.message), String(named));
+    assert.throws(
+      () => new Client(APP_ID, APP_SECRET, options),
+      (error) => coded('CONFIGURATION')(error) && named.test(error.message),
+      String(named),
+    );
   }
   assert.throws(() => new Client(APP_ID), coded('CONFIGURATION'));
   assert.throws(() => new Client({ issuer }), /needs `credentials` or `credentialsFile`/);
@@ -215,7 +222,10 @@ test('a rotated secret is taken, and another app id drops the token', async (t) 
 
 test('a function gives the credentials', async (t) => {
   const server = await boxFor(t);
-  const kinds = { sync: () => ({ appId: APP_ID, appSecret: APP_SECRET }), async: async () => ({ appId: APP_ID, appSecret: 'old', nextAppSecret: APP_SECRET }) };
+  const kinds = {
+    sync: () => ({ appId: APP_ID, appSecret: APP_SECRET }),
+    async: async () => ({ appId: APP_ID, appSecret: 'old', nextAppSecret: APP_SECRET }),
+  };
   for (const credentials of Object.values(kinds)) {
     const api = new Client({ credentials, issuer: server.issuer });
     t.after(() => api.close());
@@ -224,7 +234,12 @@ test('a function gives the credentials', async (t) => {
     assert.ok(server.accepts(await api.with({ audience: server.audience, scope: 'read' }).token()));
   }
   for (const [credentials, told] of [
-    [() => { throw new RangeError('the vault said s3cret-c4nary'); }, /RangeError/],
+    [
+      () => {
+        throw new RangeError('the vault said s3cret-c4nary');
+      },
+      /RangeError/,
+    ],
     [async () => 's3cret-c4nary', /gave no \{ appId, appSecret \}/],
   ]) {
     const api = new Client({ credentials, issuer: server.issuer, tokenTimeoutMs: 300 });
@@ -240,9 +255,15 @@ test('the environment, keys and presets', async (t) => {
   const server = await boxFor(t);
   const set = { ACME_APP_ID: APP_ID, ACME_APP_SECRET: APP_SECRET, ACME_ISSUER: server.issuer, ACME_BASE_URL: server.apiUrl };
   Object.assign(process.env, set);
-  t.after(() => Object.keys(set).forEach((name) => delete process.env[name]));
+  t.after(() => {
+    for (const name of Object.keys(set)) delete process.env[name];
+  });
   const preset = new Preset({ envPrefix: 'ACME', keyPrefix: 'acme_live', issuer: 'https://unreachable.invalid/' });
-  for (const api of [Client.fromEnv({ prefix: 'ACME' }), new Preset({ envPrefix: 'ACME' }).fromEnv(), preset.client(APP_ID, APP_SECRET, { tokenUrl: server.tokenUrl })]) {
+  for (const api of [
+    Client.fromEnv({ prefix: 'ACME' }),
+    new Preset({ envPrefix: 'ACME' }).fromEnv(),
+    preset.client(APP_ID, APP_SECRET, { tokenUrl: server.tokenUrl }),
+  ]) {
     assert.ok(server.accepts(await api.token()));
     await api.close();
   }
@@ -267,7 +288,9 @@ test('relatives have tokens of their own, and end with the family', async (t) =>
 test('events are told to listeners and iterators, and never as an error', async (t) => {
   const server = await boxFor(t);
   const lines = [];
-  const logger = Object.fromEntries(['debug', 'info', 'warn', 'error'].map((level) => [level, (text) => lines.push(`${level} ${text}`)]));
+  const logger = Object.fromEntries(
+    ['debug', 'info', 'warn', 'error'].map((level) => [level, (text) => lines.push(`${level} ${text}`)]),
+  );
   const api = clientFor(t, server, { logger });
   const seen = [];
   const listener = (event) => seen.push(event.kind);
@@ -284,8 +307,15 @@ test('events are told to listeners and iterators, and never as an error', async 
   for await (const event of events) read.push(event.kind);
   assert.deepEqual(read, seen);
   assert.deepEqual(await api.events().next(), { done: true, value: undefined });
-  for (const line of [/^error evertoken: renewal failed; no token is held: the authorization server failed/, /^debug evertoken: token renewed; it lives 3600 s$/, /^info evertoken: token refused/]) {
-    assert.ok(lines.some((text) => line.test(text)), `${line} in ${lines}`);
+  for (const line of [
+    /^error evertoken: renewal failed; no token is held: the authorization server failed/,
+    /^debug evertoken: token renewed; it lives 3600 s$/,
+    /^info evertoken: token refused/,
+  ]) {
+    assert.ok(
+      lines.some((text) => line.test(text)),
+      `${line} in ${lines}`,
+    );
   }
 });
 

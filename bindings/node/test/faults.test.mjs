@@ -25,8 +25,8 @@ const FAULTS = {
   'torn body': [{ kind: 'tornBody' }, 'AUTH_SERVER_UNAVAILABLE'],
   'endless body': [{ kind: 'endlessBody' }, 'INVALID_RESPONSE'],
   garbage: [{ kind: 'garbage' }, 'INVALID_RESPONSE'],
-  'invalid_client': [oauth(401, 'invalid_client'), 'CREDENTIALS_REJECTED'],
-  'invalid_scope': [oauth(400, 'invalid_scope'), 'REQUEST_REFUSED'],
+  invalid_client: [oauth(401, 'invalid_client'), 'CREDENTIALS_REJECTED'],
+  invalid_scope: [oauth(400, 'invalid_scope'), 'REQUEST_REFUSED'],
   '503 with an OAuth code': [oauth(503, 'invalid_client'), 'AUTH_SERVER_UNAVAILABLE'],
   latency: [{ kind: 'latency', afterMs: SOON_MS / 4 }, null],
 };
@@ -41,7 +41,10 @@ const OUTAGES = {
   '200 with an OAuth error': [oauth(200, 'temporarily_unavailable'), 'AUTH_SERVER_UNAVAILABLE'],
   '200 HTML': [answer(200, '<h1>log in</h1>', 'text/html'), 'INVALID_RESPONSE'],
   redirect: [answer(302, '', 'text/html'), 'INVALID_RESPONSE'],
-  'a token that is none': [answer(200, '{"access_token":"a\\r\\nb","token_type":"Bearer"}', 'application/json'), 'INVALID_RESPONSE'],
+  'a token that is none': [
+    answer(200, '{"access_token":"a\\r\\nb","token_type":"Bearer"}', 'application/json'),
+    'INVALID_RESPONSE',
+  ],
   'another token type': [answer(200, '{"access_token":"abc","token_type":"mac"}', 'application/json'), 'INVALID_RESPONSE'],
 };
 
@@ -73,12 +76,22 @@ for (const held of [true, false]) {
           }
           if (!error.retryable) {
             assert.equal(code(api.status().lastError), expected);
-            assert.equal(await api.token().then(() => true, () => false), held, 'a token serves on, and else the refusal is told at once');
+            assert.equal(
+              await api.token().then(
+                () => true,
+                () => false,
+              ),
+              held,
+              'a token serves on, and else the refusal is told at once',
+            );
             server.register(AuthServer.APP_ID, 'new');
             api.setCredentials(AuthServer.APP_ID, 'new');
           }
         }
-        await until('there is a new token', () => ![null, before].includes(api.currentToken()) && api.status().lastError === null);
+        await until(
+          'there is a new token',
+          () => ![null, before].includes(api.currentToken()) && api.status().lastError === null,
+        );
         assert.equal((await api.fetch('orders')).status, 200);
         assert.equal(server.tokenRequests, 1 + Number(held) + Number(expected !== null));
         assert.equal(server.maxInFlight, 1);

@@ -23,7 +23,9 @@ test('a program that calls once ends by itself, with nothing left to wait for', 
   const bare = await program(`${end};`);
   const asks = await program(`${BEGIN} await api.token(); ${end};`, { args: [server.issuer, server.apiUrl] });
   assert.deepEqual(asks, bare, 'at its last line already, but for the pipe of its output');
-  const calls = await program(`${BEGIN} console.log((await api.fetch('orders')).status);`, { args: [server.issuer, server.apiUrl] });
+  const calls = await program(`${BEGIN} console.log((await api.fetch('orders')).status);`, {
+    args: [server.issuer, server.apiUrl],
+  });
   assert.deepEqual([calls.status, calls.stdout, calls.stderr], [0, '200\n', '']);
 });
 
@@ -123,9 +125,14 @@ test('worker threads are terminated in the midst of renewals', async (t) => {
 
 test('a worker thread that ends by itself, and clients in several', async (t) => {
   const server = await boxFor(t);
-  const code = WORKER.replace(/for \(;;\)[^]*/, '});');
-  const workers = Array.from({ length: 4 }, (_, index) => new Worker(code, { eval: true, workerData: { issuer: server.issuer, baseUrl: server.apiUrl, index } }));
-  const codes = await Promise.all(workers.map((worker) => new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject))));
+  const code = WORKER.replace(/for \(;;\)[\s\S]*/, '});');
+  const workers = Array.from(
+    { length: 4 },
+    (_, index) => new Worker(code, { eval: true, workerData: { issuer: server.issuer, baseUrl: server.apiUrl, index } }),
+  );
+  const codes = await Promise.all(
+    workers.map((worker) => new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject))),
+  );
   assert.deepEqual(codes, [0, 0, 0, 0]);
 });
 

@@ -47,7 +47,11 @@ export function clientFor(t, server, options) {
 /** A program in a process of its own: its exit code, signal and output, when it has ended by itself. */
 export async function program(code, { env = {}, args = [], flags = [] } = {}) {
   const command = [...flags, '--input-type=module', '-e', code, ...args];
-  const child = spawn(process.execPath, command, { cwd: FOLDER, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, command, {
+    cwd: FOLDER,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const output = { stdout: '', stderr: '' };
   for (const name of Object.keys(output)) child[name].setEncoding('utf8').on('data', (text) => (output[name] += text));
   const hung = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);
