@@ -119,7 +119,7 @@ test('nothing secret is put out', async (t) => {
     () => api.fetch(`//x?key=${CANARY}`),
     () => api.fetch(`https://foreign.example/?key=${CANARY}`),
     () => api.headers('GET', `no url ${CANARY}`),
-    () => api.headers(`no method ${CANARY}`, server.apiUrl),
+    () => bound.headers(`no method ${CANARY}`, server.apiUrl),
   ]) {
     try {
       show(await mistaken());
