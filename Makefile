@@ -34,12 +34,12 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python node bench-node
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-test: lint deny doc package examples unit simulation leaks leak-check instructions both-providers python fuzz-build ## Checks everything, from formatting to a real authorization server
+test: lint deny doc package examples unit simulation leaks leak-check instructions both-providers python node fuzz-build ## Checks everything, from formatting to a real authorization server
 
 fmt: ## Formats the code
 	cargo fmt --all
@@ -121,6 +121,15 @@ $(BENCH_VENV)/ready: bindings/python/benches/requirements.txt
 	python3 -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/pip install --quiet --requirement $<
 	touch $@
+
+node: ## Builds the Node package, and checks it with biome, the compiler and node's test runner
+	cd bindings/node && npm ci --ignore-scripts --no-fund --loglevel=error
+	cd bindings/node && npm run --silent compile && npm run --silent native
+	cd bindings/node && npm run --silent lint && npm run --silent types
+	cd bindings/node && npm test --silent
+
+bench-node: ## Measures the Node package beside its peers, and writes its README's table and plot; needs `make node`
+	cd bindings/node/bench && npm ci --ignore-scripts --no-fund --loglevel=error && npm start --silent
 
 both-providers: ## The box works beside jsonwebtoken's other crypto provider
 	cargo test --locked --manifest-path $(BOTH) --target-dir target

@@ -68,6 +68,8 @@ mod user_agent;
 
 #[cfg(feature = "blocking")]
 pub use client::blocking;
+#[doc(hidden)]
+pub use client::resolve_url;
 pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy};
 pub use credentials::{ApiKey, AppCredentials, CredentialSource};
 pub use error::{Error, ErrorKind, Result};

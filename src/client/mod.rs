@@ -22,6 +22,8 @@ pub use self::preset::Preset;
 pub use self::request::RequestBuilder;
 pub use self::transport::redirect_policy;
 use self::url::BaseUrl;
+#[doc(hidden)]
+pub use self::url::resolve_url;
 use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::renewal::{AccessToken, Events, Status};

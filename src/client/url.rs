@@ -94,6 +94,13 @@ fn resolve_odd(base: Option<&BaseUrl>, path: &str) -> Result<Url> {
     below(base, path)
 }
 
+/// The URL that a client with this base calls for `path`. For bindings only.
+#[doc(hidden)]
+pub fn resolve_url(base: Option<&Url>, path: &str) -> Result<Url> {
+    let base = base.cloned().map(BaseUrl::new).transpose()?;
+    resolve(base.as_ref(), path)
+}
+
 /// `..` in each of its forms, which URL parsers take for the same (WHATWG URL, double-dot path segment).
 fn is_parent(segment: &str) -> bool {
     ["..", ".%2e", "%2e.", "%2e%2e"].iter().any(|form| segment.eq_ignore_ascii_case(form))

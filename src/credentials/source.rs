@@ -137,8 +137,10 @@ impl CredentialSource {
         })))
     }
 
-    /// An API key in it must have the prefix `key_prefix`, where that is given.
-    pub(crate) fn from_lookup(
+    /// The environment as `lookup` has it. An API key in it must have the prefix `key_prefix`, where that is given. For
+    /// bindings only.
+    #[doc(hidden)]
+    pub fn from_lookup(
         prefix: &str,
         key_prefix: Option<&str>,
         lookup: impl Fn(&str) -> Option<OsString>,

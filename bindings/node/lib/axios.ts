@@ -1,0 +1,129 @@
+import { Call } from './call.js';
+import { type Client, coreOf } from './client.js';
+
+/** What is used of axios's types, so that nobody needs them who does not use axios. */
+interface Config {
+  // biome-ignore lint/suspicious/noExplicitAny: axios's own type says so
+  headers: any;
+  method?: string;
+  data?: unknown;
+  maxRedirects?: number;
+  // biome-ignore lint/suspicious/noExplicitAny: axios's own type says so
+  beforeRedirect?: (options: Record<string, any>, ...more: any[]) => void;
+  signal?: unknown;
+  /** Kept by axios from one sending to the next. */
+  evertoken?: Way;
+}
+interface Answer {
+  status: number;
+  // biome-ignore lint/suspicious/noExplicitAny: axios's own type says so
+  headers: any;
+  config: Config;
+  // biome-ignore lint/suspicious/noExplicitAny: what the adapter made
+  request?: any;
+}
+interface Axios {
+  interceptors: {
+    // biome-ignore lint/suspicious/noExplicitAny: axios's own types are generic
+    request: { use(meet: (config: any) => any): number; eject(id: number): void };
+    // biome-ignore lint/suspicious/noExplicitAny: axios's own types are generic
+    response: { use(meet: (response: any) => any, refused: (error: any) => any): number; eject(id: number): void };
+  };
+  // biome-ignore lint/suspicious/noExplicitAny: axios's own types are generic
+  getUri(config: any): string;
+  // biome-ignore lint/suspicious/noExplicitAny: axios's own types are generic
+  request(config: any): Promise<any>;
+}
+
+/** One call's way. Not a plain object, which axios would copy. */
+class Way {
+  constructor(
+    readonly call: Call,
+    readonly url: URL,
+  ) {}
+}
+
+function isRepeatable(data: unknown): boolean {
+  return (
+    data == null ||
+    typeof data === 'string' ||
+    data instanceof ArrayBuffer ||
+    ArrayBuffer.isView(data) ||
+    data instanceof URLSearchParams
+  );
+}
+
+/**
+ * Gives the requests of an axios instance a valid token: `axiosInterceptor(client, axios.create({ baseURL }))`. What it returns takes
+ * it off again.
+ *
+ * A request that is answered with 401 is sent once more with a newer token, where its body can be sent twice. The token goes to the
+ * origins of `baseUrl` and `trustedOrigins` only: any other is an error before anything is sent, and no redirect takes it to another
+ * origin. An `Authorization` of your own stands. What axios gives back in `config` holds no token.
+ *
+ * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`.
+ */
+export function axiosInterceptor(client: Client, axios: Axios): () => void {
+  const core = coreOf(client);
+  core.checkHasOrigins();
+
+  const sign = async (config: Config): Promise<Config> => {
+    const url = new URL(axios.getUri(config));
+    core.checkOrigin(url);
+    if (config.headers.has('Authorization')) return config;
+    const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
+    const way = config.evertoken ?? new Way(new Call(core, await core.token(signal, axiosInterceptor)), url);
+    const { authorization, dpop } = way.call.sign((config.method ?? 'get').toUpperCase(), url.href);
+    config.headers.set('Authorization', authorization);
+    if (dpop !== undefined) {
+      config.headers.set('DPoP', dpop);
+      config.maxRedirects = 0;
+    }
+    if (!config.evertoken) {
+      const own = config.beforeRedirect;
+      config.beforeRedirect = (options, ...more) => {
+        // It would go on to the subdomains of a host.
+        if (new URL(options.href).origin !== url.origin) {
+          for (const name of Object.keys(options.headers))
+            if (name.toLowerCase() === 'authorization') delete options.headers[name];
+        }
+        own?.(options, ...more);
+      };
+    }
+    config.evertoken = way;
+    return config;
+  };
+
+  /** The answer to another sending, where there was one. */
+  const again = async ({ status, headers, config, request }: Answer): Promise<unknown> => {
+    const way = config?.evertoken;
+    if (!way) return undefined;
+    config.headers.delete('Authorization');
+    config.headers.delete('DPoP');
+    const url = request?.res?.responseUrl ?? way.url.href;
+    // What came from where no token went says nothing about it.
+    if (!way.call.heeds(status) || new URL(url).origin !== way.url.origin) return undefined;
+    const pairs = Object.entries(headers).flatMap(([name, value]) =>
+      [value].flat().map((one): [string, string] => [name, String(one)]),
+    );
+    const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
+    const repeats = await way.call.repeats({ url, status, headers: pairs, repeatable: isRepeatable(config.data) }, signal);
+    return repeats ? axios.request(config) : undefined;
+  };
+
+  const onRequest = axios.interceptors.request.use(sign);
+  const onResponse = axios.interceptors.response.use(
+    async (response: Answer) => (await again(response)) ?? response,
+    async (error: { response?: Answer; config?: Config }) => {
+      const response = error.response && (await again(error.response));
+      if (response !== undefined) return response;
+      error.config?.headers?.delete?.('Authorization');
+      error.config?.headers?.delete?.('DPoP');
+      throw error;
+    },
+  );
+  return () => {
+    axios.interceptors.request.eject(onRequest);
+    axios.interceptors.response.eject(onResponse);
+  };
+}

@@ -1,0 +1,306 @@
+import { inspect } from 'node:util';
+
+import { Call } from './call.js';
+import { Core } from './core.js';
+import { attempt, mistake } from './error.js';
+import { type EventKind, type EventOf, Events } from './events.js';
+import { fetchOf } from './fetch.js';
+import { type Deliver, type Handle, type NativeOptions, native } from './native.js';
+import { type ClientOptions, checkOptions, nativeOptions } from './options.js';
+import type { Status } from './status.js';
+
+export interface WaitOptions {
+  /** Ends this wait, with its reason. The renewal goes on for everybody else. */
+  signal?: AbortSignal | null;
+}
+
+/** The same client for another API. */
+export interface WithOptions {
+  /** The parameter `audience`; none by default. */
+  audience?: string;
+  /** The scopes to ask for; none by default. */
+  scope?: string | readonly string[];
+}
+
+const MOST_RELATIVES = 64;
+
+/** What else a client can be made of. */
+class Made {
+  constructor(
+    readonly core: Core,
+    readonly parent?: Client,
+  ) {}
+}
+
+let revealed: (client: Client) => Core;
+
+/** What a client is made of, for the adapters. */
+export function coreOf(client: Client): Core {
+  if (!(client instanceof Client)) throw mistake('an adapter needs a `Client` of evertoken');
+  return revealed(client);
+}
+
+/** A client of these options and of what only Rust is told. */
+export function make(options: ClientOptions, more: NativeOptions): Client {
+  checkOptions(options);
+  const core = new Core((deliver: Deliver): Handle => native.open({ ...nativeOptions(options), ...more }, deliver), options);
+  return new Client(new Made(core) as never);
+}
+
+/** A client over a handle of its own kind. */
+export function makeOver(open: (deliver: Deliver) => Handle, options: ClientOptions): Client {
+  return new Client(new Made(new Core(open, options)) as never);
+}
+
+/**
+ * A valid access token, always at hand.
+ *
+ * `appId` and `appSecret` are OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1). Nothing is asked of a server before the
+ * first `token()`, `fetch()` or `prefetch()`; from then on the token is renewed in the background until `close()`, or until the
+ * client is not referred to any more. An open client does not keep a process from ending.
+ *
+ * @example
+ * ```ts
+ * const api = new Client('app_id', 'app_secret', {
+ *   issuer: 'https://acme.eu.auth0.com/',
+ *   audience: 'https://api.acme.com',
+ *   baseUrl: 'https://api.acme.com/v1/',
+ * });
+ * const orders = await (await api.fetch('/orders')).json();
+ * ```
+ */
+export class Client {
+  readonly #core: Core;
+  readonly #parent: Client | undefined;
+  readonly #relatives = new Map<string, Client>();
+
+  /**
+   * The platform's `fetch`, with a valid token.
+   *
+   * A path is appended to that of `baseUrl`: below `https://api.acme.com/v1/`, both `orders` and `/orders` are `/v1/orders`. What
+   * could lead elsewhere (`//host`, a `..` segment, a backslash) is refused, and so is, before anything is sent, an absolute URL or
+   * `Request` whose origin is neither that of `baseUrl` nor one of `trustedOrigins`. A call that the API answers with 401 is sent
+   * once more with a newer token, where its body can be sent twice: a stream cannot. An `Authorization` of your own stands. No
+   * redirect takes the token to another origin; under DPoP none is followed.
+   *
+   * It is bound to the client, and may be handed to whatever takes a `fetch`.
+   */
+  readonly fetch: typeof fetch;
+
+  /** For these credentials. Mistakes in the options are thrown here; no server is asked yet. */
+  constructor(appId: string, appSecret: string, options?: ClientOptions);
+  /** For credentials of `options.credentials` or `options.credentialsFile`. */
+  constructor(options: ClientOptions);
+  constructor(first: unknown, appSecret?: unknown, options: ClientOptions = {}) {
+    const { core, parent } = first instanceof Made ? first : new Made(opened(first, appSecret, options));
+    this.#core = core;
+    this.#parent = parent;
+    this.fetch = fetchOf(core);
+  }
+
+  static {
+    revealed = (client) => client.#core;
+  }
+
+  /**
+   * By the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY`, or the file
+   * `EVERTOKEN_CREDENTIALS_FILE`; and where they are set and not given here, `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`,
+   * `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and `EVERTOKEN_BASE_URL`. `prefix` puts another word in front: `ACME` for `ACME_APP_ID`.
+   */
+  static fromEnv({ prefix = 'EVERTOKEN', ...options }: ClientOptions & { prefix?: string } = {}): Client {
+    return fromEnvironment(prefix, undefined, options);
+  }
+
+  /** By a one-string API key (`acme_live_…`). A typo in it is told here, offline. */
+  static fromApiKey(apiKey: string, options: ClientOptions = {}): Client {
+    if (typeof apiKey !== 'string') throw mistake(`the API key must be a string, not ${typeof apiKey}`);
+    return make(options, { apiKey });
+  }
+
+  /**
+   * The access token: at once where a valid one is held, else as soon as there is one, for at most `tokenTimeoutMs` (10 s by
+   * default).
+   *
+   * @throws {EvertokenError} with the last failure where the time is up or no attempt is due before; at once where the credential
+   * is known to be refused.
+   */
+  token(options?: WaitOptions): Promise<string> {
+    return this.#core.token(options?.signal, this.token);
+  }
+
+  /** The held token without waiting; null where there is no valid one, which has one fetched. */
+  currentToken(): string | null {
+    return this.#core.held();
+  }
+
+  /** The value of the `Authorization` header, as `token()`. Under DPoP it is an error: use `headers`. */
+  async authorization(options?: WaitOptions): Promise<string> {
+    const core = this.#core;
+    if (core.isDpop) throw mistake('under DPoP every call needs a proof of its own: use `headers(method, url)`');
+    if (!options?.signal) {
+      const header = core.header();
+      if (header !== null) return header;
+    }
+    return core.headerOf(await core.token(options?.signal, this.authorization));
+  }
+
+  /**
+   * All headers that authorize one call of `method` to `url` by other means: `authorization`, and under DPoP a `dpop` proof, which
+   * is good for this one sending.
+   *
+   * @throws {EvertokenError} `ERR_EVERTOKEN_UNTRUSTED_ORIGIN` where the token may not go there, else as `token()`.
+   */
+  async headers(method: string, url: string | URL, options?: WaitOptions): Promise<Record<string, string>> {
+    const core = this.#core;
+    const target = parsed(url);
+    core.checkOrigin(target);
+    const call = new Call(core, await core.token(options?.signal, this.headers));
+    const { authorization, dpop } = call.sign(method, target.href);
+    return dpop === undefined ? { authorization } : { authorization, dpop };
+  }
+
+  /** How it stands. */
+  status(): Status {
+    return this.#core.status();
+  }
+
+  /** Says that the API refused `token` (401). It is renewed, once in 10 s at most; one that has been replaced is no matter. */
+  invalidate(token: string): void {
+    if (typeof token !== 'string') throw mistake(`the token must be a string, not ${typeof token}`);
+    native.invalidate(this.#core.handle, token);
+  }
+
+  /** Replaces the credential. A held token serves on where only the secret changes. */
+  setCredentials(appId: string, appSecret: string): void {
+    if (typeof appId !== 'string' || typeof appSecret !== 'string') throw mistake('app id and app secret must be strings');
+    attempt(() => native.setCredentials(this.#core.handle, appId, appSecret));
+  }
+
+  /** Has a token fetched ahead of the first call. It starts at once; who awaits it knows that the service is ready. */
+  prefetch(options?: WaitOptions): PromiseLike<void> {
+    native.prefetch(this.#core.handle);
+    const ready = async (): Promise<void> => {
+      await this.#core.token(options?.signal, this.prefetch);
+    };
+    // A wait that nobody asked for must neither keep a process alive nor reject unheard: it begins with `await`.
+    // biome-ignore lint/suspicious/noThenProperty: that is what it is for
+    return { then: (good, bad) => ready().then(good, bad) };
+  }
+
+  /** What happens from now on, one by one. */
+  events(): Events {
+    return new Events(this.#core.listeners);
+  }
+
+  /** Calls `listener` with every event of this kind. There is none called `error`. */
+  on<K extends EventKind>(kind: K, listener: (event: EventOf<K>) => void): this {
+    if (typeof listener !== 'function') throw mistake('a listener must be a function');
+    this.#core.listeners.add(kind, listener as never);
+    return this;
+  }
+
+  /** Undoes `on`. */
+  off<K extends EventKind>(kind: K, listener: (event: EventOf<K>) => void): this {
+    this.#core.listeners.remove(kind, listener as never);
+    return this;
+  }
+
+  /**
+   * The same client for another audience and other scopes, for the same credentials and with the same settings. The same arguments
+   * give the same client, so that it can be asked for at every call; the 64 most recently used are kept.
+   */
+  with({ audience = '', scope = [] }: WithOptions): Client {
+    if (this.#parent) return this.#parent.with({ audience, scope });
+    const words = typeof scope === 'string' ? scope.split(/\s+/).filter((word) => word !== '') : [...scope];
+    const name = JSON.stringify([audience, words]);
+    let relative = this.#relatives.get(name);
+    this.#relatives.delete(name);
+    if (!relative) {
+      const { handle, extras } = this.#core;
+      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras);
+      // The parent has the function that gives the credentials.
+      relative = new Client(new Made(core, this) as never);
+    }
+    this.#relatives.set(name, relative);
+    const oldest = this.#relatives.size > MOST_RELATIVES ? this.#relatives.keys().next().value : undefined;
+    if (oldest !== undefined) this.#relatives.delete(oldest);
+    return relative;
+  }
+
+  /**
+   * Ends the renewals, for this client and all that were made of it by `with`, and forgets the tokens. With `revokeOnShutdown` they
+   * are revoked.
+   *
+   * @throws {EvertokenError} only where a token was to be revoked and was not; everything has ended all the same.
+   */
+  close(): Promise<void> {
+    return this.#core.close(this.close);
+  }
+
+  /** The same as `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Neither secret nor token. */
+  toJSON(): { server: string; state: string; expiresAt: Date | null } {
+    const { state, expiresAt } = this.status();
+    const { issuer, tokenUrl } = this.#core.extras;
+    let server = '';
+    try {
+      server = new URL(tokenUrl ?? issuer ?? '').origin;
+    } catch {
+      // By the environment, or none.
+    }
+    return { server, state, expiresAt };
+  }
+
+  [inspect.custom](_depth: number, options: object): string {
+    return `Client ${inspect(this.toJSON(), options)}`;
+  }
+}
+
+/** A core for what a constructor was given. */
+function opened(first: unknown, appSecret: unknown, options: ClientOptions): Core {
+  const isApart = typeof first === 'object';
+  const given = isApart ? (first as ClientOptions) : options;
+  checkOptions(given);
+  const others = [given.credentials, given.credentialsFile].filter((source) => source !== undefined).length;
+  if (isApart) {
+    if (others !== 1)
+      throw mistake('a client without app id and app secret needs `credentials` or `credentialsFile`, one of them');
+    return new Core((deliver) => native.open(nativeOptions(given), deliver), given);
+  }
+  if (typeof first !== 'string') throw mistake(`the app id must be a string, not ${typeof first}`);
+  if (typeof appSecret !== 'string') throw mistake(`the app secret must be a string, not ${typeof appSecret}`);
+  if (others > 0) throw mistake('give either app id and app secret, or one other source of credentials');
+  return new Core((deliver) => native.open({ ...nativeOptions(given), appId: first, appSecret }, deliver), given);
+}
+
+function parsed(url: string | URL): URL {
+  try {
+    return new URL(url);
+  } catch {
+    // It may hold what is secret, and is not quoted.
+    throw mistake('the URL of the call is not one');
+  }
+}
+
+/** Credentials and settings by variables that begin with `prefix`. */
+export function fromEnvironment(prefix: string, keyPrefix: string | undefined, options: ClientOptions): Client {
+  const made = { ...options };
+  const settings = {
+    issuer: 'ISSUER',
+    tokenUrl: 'TOKEN_URL',
+    audience: 'AUDIENCE',
+    scope: 'SCOPE',
+    baseUrl: 'BASE_URL',
+  } as const;
+  const hasServer = made.issuer !== undefined || made.tokenUrl !== undefined;
+  for (const [name, variable] of Object.entries(settings) as [keyof typeof settings, string][]) {
+    const value = process.env[`${prefix}_${variable}`];
+    if (value && made[name] === undefined && !(hasServer && (name === 'issuer' || name === 'tokenUrl'))) made[name] = value;
+  }
+  const variables = Object.entries(process.env).filter((entry): entry is [string, string] => entry[0].startsWith(`${prefix}_`));
+  return make(made, { envPrefix: prefix, keyPrefix, variables });
+}

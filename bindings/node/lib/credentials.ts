@@ -1,0 +1,32 @@
+import { type Handle, native } from './native.js';
+
+/** App id and app secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1). */
+export interface Credentials {
+  appId: string;
+  appSecret: string;
+  /** The secret to try where the server refuses the other, in a rotation. */
+  nextAppSecret?: string;
+}
+
+/**
+ * Gives the credentials, from a vault or the like. It is asked before each token request, again at once where the server refuses
+ * the credential, and every 15 s while it does; one call at a time, and otherwise no more than once in a second. It has half of an
+ * attempt's time for an answer, 5 s by default; where it fails, the last credential stays in use.
+ */
+export type CredentialFunction = () => Credentials | Promise<Credentials>;
+
+/** Answers Rust's question. What a failed function said may hold a secret, so that only the kind of its error is told. */
+export async function answer(handle: Handle, question: number, give: CredentialFunction): Promise<void> {
+  let given: Credentials;
+  try {
+    given = await give();
+  } catch (error) {
+    const kind = error instanceof Error ? error.name : typeof error;
+    return native.giveCredentials(handle, question, null, `the function for credentials failed: ${kind}`);
+  }
+  const { appId, appSecret, nextAppSecret } = Object(given) as Partial<Credentials>;
+  const good =
+    typeof appId === 'string' && typeof appSecret === 'string' && ['string', 'undefined'].includes(typeof nextAppSecret);
+  if (good) native.giveCredentials(handle, question, { appId, appSecret, nextAppSecret });
+  else native.giveCredentials(handle, question, null, 'the function for credentials gave no { appId, appSecret }');
+}

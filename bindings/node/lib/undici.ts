@@ -1,0 +1,158 @@
+import { Call } from './call.js';
+import { type Client, coreOf } from './client.js';
+import { mistake } from './error.js';
+
+/** What is used of undici's types, so that nobody needs them who does not use undici. */
+type Headers = Record<string, unknown> | Iterable<[string, unknown]> | readonly string[] | null | undefined;
+interface Options {
+  origin?: string | URL;
+  path: string;
+  method: string;
+  headers?: Headers;
+  body?: unknown;
+  signal?: unknown;
+}
+interface Controller {
+  pause(): void;
+  resume(): void;
+}
+interface Handler {
+  onRequestStart?(controller: Controller, context: unknown): void;
+  onRequestUpgrade?(controller: Controller, status: number, headers: Record<string, unknown>, socket: unknown): void;
+  onResponseStart?(controller: Controller, status: number, headers: Record<string, unknown>, message?: string): void;
+  onResponseData?(controller: Controller, chunk: Buffer): void;
+  onResponseEnd?(controller: Controller, trailers: Record<string, unknown>): void;
+  onResponseError?(controller: Controller | null, error: Error): void;
+}
+type Dispatch = (options: Options, handler: Handler) => boolean;
+
+/** Names and values one after the other, as undici takes them. */
+function flat(headers: Headers): string[] {
+  if (headers == null) return [];
+  if (Array.isArray(headers)) return [...(headers as string[])];
+  const pairs = Symbol.iterator in headers ? [...(headers as Iterable<[string, unknown]>)] : Object.entries(headers);
+  return pairs.flatMap(([name, value]) => (value === undefined ? [] : [value].flat().flatMap((one) => [name, String(one)])));
+}
+
+function isRepeatable(body: unknown): boolean {
+  return body == null || typeof body === 'string' || body instanceof Uint8Array;
+}
+
+/** Holds a 401 back until it is known whether the call is sent again, and then lets go of it or swallows it. */
+class Recovery implements Handler {
+  readonly #send: (handler: Handler) => void;
+  readonly #call: Call;
+  readonly #url: URL;
+  readonly #repeatable: boolean;
+  readonly #handler: Handler;
+  /** Where redirects have led, which undici's own interceptor tells. */
+  #history: URL[] | undefined;
+  #state: 'open' | 'deciding' | 'swallowing' | 'failed' = 'open';
+
+  constructor(send: (handler: Handler) => void, call: Call, url: URL, repeatable: boolean, handler: Handler) {
+    this.#send = send;
+    this.#call = call;
+    this.#url = url;
+    this.#repeatable = repeatable;
+    this.#handler = handler;
+  }
+
+  onRequestStart(controller: Controller, context: unknown): void {
+    this.#state = 'open';
+    this.#history = (context as { history?: URL[] } | undefined)?.history;
+    this.#handler.onRequestStart?.(controller, context);
+  }
+
+  onRequestUpgrade(controller: Controller, status: number, headers: Record<string, unknown>, socket: unknown): void {
+    this.#handler.onRequestUpgrade?.(controller, status, headers, socket);
+  }
+
+  onResponseStart(controller: Controller, status: number, headers: Record<string, unknown>, message?: string): void {
+    const handOn = (): void => this.#handler.onResponseStart?.(controller, status, headers, message);
+    const url = this.#history?.at(-1)?.href ?? this.#url.href;
+    // What came from where no token went says nothing about it.
+    const isOurs = status >= 200 && this.#call.heeds(status) && new URL(url).origin === this.#url.origin;
+    if (!isOurs) {
+      handOn();
+      return;
+    }
+    this.#state = 'deciding';
+    controller.pause();
+    const pairs = Object.entries(headers).flatMap(([name, value]) =>
+      [value].flat().map((one): [string, string] => [name, String(one)]),
+    );
+    const answer = { url, status, headers: pairs, repeatable: this.#repeatable };
+    this.#call.repeats(answer).then(
+      (repeats) => {
+        if (this.#state !== 'deciding') return;
+        this.#state = repeats ? 'swallowing' : 'open';
+        if (!repeats) handOn();
+        controller.resume();
+      },
+      () => {
+        if (this.#state !== 'deciding') return;
+        // The client was closed, say. The answer is what it is.
+        this.#state = 'open';
+        handOn();
+        controller.resume();
+      },
+    );
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    if (this.#state === 'open') this.#handler.onResponseData?.(controller, chunk);
+  }
+
+  onResponseEnd(controller: Controller, trailers: Record<string, unknown>): void {
+    if (this.#state === 'swallowing') this.#send(this);
+    else this.#handler.onResponseEnd?.(controller, trailers);
+  }
+
+  onResponseError(controller: Controller | null, error: Error): void {
+    this.#state = 'failed';
+    this.#handler.onResponseError?.(controller, error);
+  }
+}
+
+/**
+ * An interceptor for undici's dispatchers: `new Agent().compose(undiciInterceptor(client))`.
+ *
+ * Each request gets a valid token; one that is answered with 401 is sent once more with a newer one, where its body can be sent
+ * twice (text, bytes, or none). The token goes to the origins of `baseUrl` and `trustedOrigins` only: any other is an error before
+ * anything is sent. An `authorization` of your own stands. For undici 7 and newer.
+ *
+ * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`.
+ */
+export function undiciInterceptor(client: Client): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
+  const core = coreOf(client);
+  core.checkHasOrigins();
+  const intercept =
+    (dispatch: Dispatch): Dispatch =>
+    (options, handler) => {
+      if (options.origin === undefined) {
+        throw mistake('the dispatcher does not say where the request goes: compose an `Agent`, or give the request its `origin`');
+      }
+      const url = new URL(options.path, options.origin);
+      core.checkOrigin(url);
+      const headers = flat(options.headers);
+      if (headers.some((name, index) => index % 2 === 0 && name.toLowerCase() === 'authorization'))
+        return dispatch(options, handler);
+
+      const start = (token: string): boolean => {
+        const call = new Call(core, token);
+        const send = (recovery: Handler): boolean => {
+          const { authorization, dpop } = call.sign(options.method, url.href);
+          const signed = [...headers, 'authorization', authorization, ...(dpop === undefined ? [] : ['dpop', dpop])];
+          return dispatch({ ...options, headers: signed }, recovery);
+        };
+        return send(new Recovery(send, call, url, isRepeatable(options.body), handler));
+      };
+      const fail = (error: unknown): void => handler.onResponseError?.(null, error as Error);
+      const held = core.held();
+      if (held !== null) return start(held);
+      const signal = options.signal instanceof AbortSignal ? options.signal : undefined;
+      core.token(signal, undiciInterceptor).then(start).catch(fail);
+      return true;
+    };
+  return intercept as never;
+}

@@ -1,0 +1,230 @@
+// The same for each way to send: a token, a 401 that is met, and no token for foreign origins.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { Readable } from 'node:stream';
+import { describe, test } from 'node:test';
+
+import axios from 'axios';
+import { axiosInterceptor, Client, undiciInterceptor } from 'evertoken';
+import { Agent, interceptors, request } from 'undici';
+
+import { boxFor, clientFor } from './support.mjs';
+
+const coded = (code) => (error) => (error.code ?? error.cause?.code) === `ERR_EVERTOKEN_${code}`;
+
+/** Sends `method` to `url` by each library: `{ status, body }`. */
+const WAYS = {
+  fetch:
+    (api) =>
+    async (url, { method, headers, body } = {}) => {
+      const options = body instanceof Readable ? { duplex: 'half' } : {};
+      const answer = await api.fetch(url, { method, headers, body, ...options });
+      return { status: answer.status, body: await answer.text(), headers: answer.headers };
+    },
+  Request:
+    (api) =>
+    async (url, { method, headers, body } = {}) => {
+      const options = body instanceof Readable ? { duplex: 'half' } : {};
+      const answer = await api.fetch(new Request(url, { method, headers, body, ...options }));
+      return { status: answer.status, body: await answer.text(), headers: answer.headers };
+    },
+  undici: (api, t) => {
+    const agent = new Agent();
+    t.after(() => agent.destroy());
+    const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 3 }), undiciInterceptor(api));
+    return async (url, { method = 'GET', headers, body } = {}) => {
+      const answer = await request(url, { dispatcher, method, headers, body });
+      return { status: answer.statusCode, body: await answer.body.text() };
+    };
+  },
+  axios: (api) => {
+    const instance = axios.create({ validateStatus: () => true });
+    axiosInterceptor(api, instance);
+    return async (url, { method, headers, body } = {}) => {
+      const answer = await instance.request({ url, method, headers, data: body, responseType: 'text' });
+      assert.equal(answer.config.headers.has('Authorization'), headers?.authorization !== undefined);
+      return { status: answer.status, body: answer.data };
+    };
+  },
+};
+
+for (const [name, way] of Object.entries(WAYS)) {
+  describe(name, { concurrency: true }, () => {
+    test('calls carry the token', async (t) => {
+      const server = await boxFor(t);
+      const send = way(clientFor(t, server), t);
+      for (let i = 0; i < 3; i++) assert.equal((await send(`${server.apiUrl}orders?page=${i}`)).status, 200);
+      assert.equal(server.tokenRequests, 1);
+    });
+
+    test('a 401 is met with a newer token, and the body is sent again', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      server.revoke(await api.token());
+      const { status, body } = await send(`${server.apiUrl}orders`, {
+        method: 'POST',
+        body: '{"n":1}',
+        headers: { 'content-type': 'application/json', 'x-own': 'stays' },
+      });
+      assert.equal(status, 200);
+      const echo = JSON.parse(body);
+      assert.deepEqual([echo.method, echo.body, echo.headers['x-own']], ['POST', '{"n":1}', 'stays']);
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+    });
+
+    test('fifty calls that meet a 401 at once renew it once', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      server.revoke(await api.token());
+      const answers = await Promise.all(Array.from({ length: 50 }, () => send(`${server.apiUrl}orders`)));
+      assert.ok(answers.every(({ status }) => status === 200));
+      assert.equal(server.tokenRequests, 2);
+    });
+
+    test('a route that always answers 401 costs one replay, and others go on', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      for (let i = 0; i < 4; i++) assert.equal((await send(`${server.apiUrl}always-401`)).status, 401);
+      assert.equal(server.tokenRequests, 2);
+      assert.equal(server.apiCalls, 5);
+      assert.equal((await send(`${server.apiUrl}orders`)).status, 200);
+    });
+
+    test('other answers are handed on', async (t) => {
+      const server = await boxFor(t);
+      const send = way(clientFor(t, server), t);
+      assert.equal((await send(`${server.apiUrl}forbidden`)).status, 403);
+      server.fail({ kind: 'status', status: 503, body: 'later' }, { at: 'api' });
+      assert.deepEqual((await send(`${server.apiUrl}orders`)).body, 'later');
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [1, 2]);
+    });
+
+    test('a stream is not sent twice', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      const token = await api.token();
+      server.revoke(token);
+      const { status } = await send(`${server.apiUrl}orders`, { method: 'POST', body: Readable.from([Buffer.from('{}')]) });
+      // A request keeps a copy of its body, as its own `clone` makes it.
+      assert.equal(status, name === 'Request' ? 200 : 401);
+      assert.notEqual(await api.token(), token, 'it is renewed all the same');
+    });
+
+    test('no token goes to a foreign origin', async (t) => {
+      const server = await boxFor(t);
+      const foreign = await boxFor(t);
+      const send = way(clientFor(t, server), t);
+      await assert.rejects(send(`${foreign.apiUrl}public`), coded('UNTRUSTED_ORIGIN'));
+      assert.deepEqual([foreign.apiCalls, server.tokenRequests], [0, 0]);
+    });
+
+    test('a redirect takes it to no other origin', async (t) => {
+      const server = await boxFor(t);
+      const foreign = await boxFor(t);
+      const api = clientFor(t, server, { trustedOrigins: [] });
+      const send = way(api, t);
+      const there = await send(`${server.apiUrl}redirect?to=${encodeURIComponent(`${foreign.apiUrl}public`)}`);
+      assert.deepEqual([there.status, JSON.parse(there.body).authorization], [200, false]);
+      // Within the origin it goes along.
+      const here = await send(`${server.apiUrl}redirect?to=${encodeURIComponent(`${server.apiUrl}orders`)}`);
+      assert.equal(here.status, 200);
+      // A 401 from there says nothing about it.
+      await send(`${server.apiUrl}redirect?to=${encodeURIComponent(`${foreign.apiUrl}orders`)}`);
+      assert.equal(server.tokenRequests, 1);
+    });
+
+    test('an authorization of ones own stands', async (t) => {
+      const server = await boxFor(t);
+      const send = way(clientFor(t, server), t);
+      assert.equal((await send(`${server.apiUrl}orders`, { headers: { authorization: 'Bearer nonsense' } })).status, 401);
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [0, 1]);
+    });
+
+    test('under DPoP there is a proof for each sending, with the nonce', async (t) => {
+      const server = await boxFor(t);
+      server.setNonce('nonce-1', { at: 'api' });
+      const api = clientFor(t, server, { dpop: true });
+      const send = way(api, t);
+      for (let i = 0; i < 2; i++) assert.equal((await send(`${server.apiUrl}orders?x=1`)).status, 200);
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [1, 3]);
+      server.revoke(await api.token());
+      assert.equal((await send(`${server.apiUrl}orders`)).status, 200);
+      assert.equal(server.tokenRequests, 2);
+      await assert.rejects(api.authorization(), /use `headers/);
+      if (name !== 'undici') {
+        // Its redirects are its own affair there, each with a proof for another URL than it goes to, so that it is refused.
+        assert.equal((await send(`${server.apiUrl}redirect?to=${encodeURIComponent(`${server.apiUrl}orders`)}`)).status, 307);
+      }
+    });
+
+    test('an error of the wait is the error of the call', async (t) => {
+      const server = await boxFor(t);
+      const api = new Client('app', 'wr0ng-s3cret', { issuer: server.issuer, baseUrl: server.apiUrl });
+      t.after(() => api.close());
+      const send = way(api, t);
+      await assert.rejects(send(`${server.apiUrl}orders`), coded('CREDENTIALS_REJECTED'));
+      assert.equal(server.apiCalls, 0);
+    });
+  });
+}
+
+test('paths are appended to the base, and what leads elsewhere is refused', async (t) => {
+  const server = await boxFor(t);
+  const { fetch } = clientFor(t, server, { userAgent: 'acme-sdk/1.2' });
+  for (const path of ['orders', '/orders', './orders']) {
+    const echo = await (await fetch(path)).json();
+    assert.equal(echo.path, '/v1/orders');
+    assert.match(echo.headers['user-agent'], /^acme-sdk\/1\.2 evertoken\/\d/);
+  }
+  assert.equal((await fetch(new URL('orders', server.apiUrl))).status, 200);
+  for (const path of ['//evil.example/x', '../admin', 'a/%2e%2e/b', '\\\\evil.example', 'ftp://x.example/']) {
+    await assert.rejects(fetch(path), coded('CONFIGURATION'), path);
+  }
+  const without = new Client('app', 'secret', { issuer: server.issuer });
+  t.after(() => without.close());
+  await assert.rejects(without.fetch('orders'), /base_url/);
+  assert.throws(() => undiciInterceptor(without), coded('CONFIGURATION'));
+  assert.throws(() => axiosInterceptor(without, axios.create()), coded('CONFIGURATION'));
+  assert.throws(() => undiciInterceptor({}), coded('CONFIGURATION'));
+});
+
+test('a redirect to a subdomain gets no token from axios either', async (t) => {
+  // To axios's redirects, a subdomain is the same place.
+  let came;
+  const foreign = createServer((incoming, answer) => {
+    came = incoming.headers;
+    answer.end('{}');
+  }).listen(0, '127.0.0.1');
+  t.after(() => foreign.close());
+  await once(foreign, 'listening');
+  const server = await boxFor(t);
+  const port = new URL(server.apiUrl).port;
+  const lookup = (_name, options, done) =>
+    options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4);
+  const api = clientFor(t, server, { baseUrl: `http://localhost:${port}/v1/` });
+  const instance = axios.create({ lookup });
+  const remove = axiosInterceptor(api, instance);
+  const to = `http://sub.localhost:${foreign.address().port}/`;
+  await instance.get(`http://localhost:${port}/v1/redirect?to=${encodeURIComponent(to)}`);
+  assert.ok(came && came.authorization === undefined);
+  remove();
+  const bare = await instance.get(`http://localhost:${port}/v1/orders`).catch((error) => error.response);
+  assert.equal(bare.status, 401);
+});
+
+test('axios errors hold no token', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  const instance = axios.create({ baseURL: server.apiUrl });
+  axiosInterceptor(api, instance);
+  server.fail({ kind: 'reset' }, { at: 'api' });
+  for (const path of ['orders', 'forbidden', 'always-401']) {
+    const error = await instance.get(path).then(assert.fail, (error) => error);
+    assert.ok(!JSON.stringify(error.toJSON?.() ?? error).includes(await api.token()), path);
+  }
+});

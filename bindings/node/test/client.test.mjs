@@ -1,0 +1,382 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Client, EvertokenError, Preset } from 'evertoken';
+import { AuthServer, fixedClient } from 'evertoken/testing';
+
+import { boxFor, clientFor, settlesAtOnce, stayAwake, THOROUGH, until } from './support.mjs';
+
+const { APP_ID, APP_SECRET } = AuthServer;
+const coded = (code) => (error) => error instanceof EvertokenError && error.code === `ERR_EVERTOKEN_${code}`;
+
+test('a token is fetched once and then read', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  assert.equal(server.tokenRequests, 0, 'nothing is asked before the first read');
+  assert.equal(api.currentToken(), null);
+  const token = await api.token();
+  assert.ok(server.accepts(token));
+  assert.equal(api.currentToken(), token);
+  assert.equal(await api.authorization(), `Bearer ${token}`);
+  assert.deepEqual(await api.headers('GET', `${server.apiUrl}orders`), { authorization: `Bearer ${token}` });
+  assert.ok(await settlesAtOnce(api.token()));
+  assert.equal(server.tokenRequests, 1);
+  const status = api.status();
+  assert.equal(status.state, 'fresh');
+  assert.ok(status.isReady && status.lastError === null && status.lastRenewal instanceof Date);
+  assert.ok(Math.abs(status.expiresAt - Date.now() - status.expiresInMs) < 1_000);
+});
+
+test('a thousand callers from cold make one request', async (t) => {
+  const server = await boxFor(t);
+  server.setLatency(100);
+  const api = clientFor(t, server);
+  const tokens = new Set(await Promise.all(Array.from({ length: 1_000 }, () => api.token())));
+  assert.deepEqual([...tokens], [api.currentToken()]);
+  assert.equal(server.tokenRequests, 1);
+});
+
+test('nobody waits after the first, over lifetimes with a slow endpoint', async (t) => {
+  const lives = THOROUGH ? 10 : 3;
+  const server = await boxFor(t, { lifetimeMs: 4_000 });
+  server.setLatency(200);
+  const api = clientFor(t, server);
+  const seen = new Set([await api.token()]);
+  await until(`there are ${lives} more`, async () => {
+    const read = api.currentToken();
+    assert.ok(read !== null && (await settlesAtOnce(api.token())), `a read waits, after ${seen.size} tokens`);
+    assert.ok(server.accepts(read), 'an expired token was read');
+    return seen.add(read).size > lives;
+  });
+  assert.equal(server.maxInFlight, 1);
+});
+
+test('without external buffers the word is asked for', async (t) => {
+  const { native } = await import('../dist/native.js');
+  const { word } = native;
+  native.word = () => null;
+  t.after(() => (native.word = word));
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  const token = await api.token();
+  assert.equal(api.currentToken(), token);
+  server.revoke(token);
+  api.invalidate(token);
+  await until('it is renewed', () => ![null, token].includes(api.currentToken()));
+});
+
+test('a token whose time is up is not read, by either clock', async (t) => {
+  const server = await boxFor(t, { lifetimeMs: 3_000 });
+  const api = clientFor(t, server);
+  const { coreOf } = await import('../dist/client.js');
+  const token = await api.token();
+  assert.equal(api.currentToken(), token);
+  server.fail({ kind: 'hang' }, { always: true });
+  // As if the wall clock had been set back by a day: it never says that the time is up. Only Rust's mark in the word does.
+  const held = coreOf(api).held;
+  const { native } = await import('../dist/native.js');
+  const { held: ask } = native;
+  native.held = (handle) => {
+    const answer = ask(handle);
+    return answer && { ...answer, until: answer.until + 86_400_000 };
+  };
+  t.after(() => (native.held = ask));
+  api.setCredentials(APP_ID, APP_SECRET); // has it ask again
+  assert.equal(held.call(coreOf(api)), token);
+  await until('its time is up', () => api.currentToken() === null);
+  assert.equal(api.status().expiresInMs, null);
+});
+
+test('an outage costs nothing while a token is held', async (t) => {
+  const server = await boxFor(t, { lifetimeMs: 4_000 });
+  const api = clientFor(t, server);
+  const events = api.events();
+  const token = await api.token();
+  stayAwake(t);
+  server.outage();
+  for await (const event of events) {
+    assert.ok(['renewed', 'renewalFailed'].includes(event.kind), event.kind);
+    if (event.kind === 'renewalFailed') {
+      assert.equal(event.error.code, 'ERR_EVERTOKEN_AUTH_SERVER_UNAVAILABLE');
+      break;
+    }
+  }
+  assert.equal(api.currentToken(), token);
+  assert.ok((await settlesAtOnce(api.token())) && api.status().isReady);
+  assert.equal(api.status().state, 'degraded');
+  server.recover();
+  await until('it is renewed', () => ![null, token].includes(api.currentToken()));
+});
+
+test('errors say what and where', async (t) => {
+  const server = await boxFor(t);
+  const api = new Client(APP_ID, 'wr0ng-s3cret', { issuer: server.issuer });
+  const error = await api.token().then(assert.fail, (error) => error);
+  assert.ok(coded('CREDENTIALS_REJECTED')(error));
+  assert.deepEqual(
+    [error.oauthError, error.server, error.status, error.retryable],
+    ['invalid_client', server.tokenUrl, 401, false],
+  );
+  assert.ok(error.retryAfterMs > 30_000 && error.description.includes('unknown client'));
+  assert.match(error.stack, /client\.test\.mjs/, 'the stack is that of who asked');
+  // Known to be refused: told at once, and the server is left alone.
+  await assert.rejects(api.token(), coded('CREDENTIALS_REJECTED'));
+  assert.equal(server.tokenRequests, 1);
+  await api.close();
+  await assert.rejects(api.token(), coded('CLOSED'));
+  await assert.rejects(api.fetch(server.apiUrl), coded('UNTRUSTED_ORIGIN'));
+  assert.equal(api.currentToken(), null);
+  assert.equal(api.status().state, 'closed');
+  await api.close();
+
+  const down = new Client(APP_ID, APP_SECRET, { tokenUrl: 'http://127.0.0.1:9/token', tokenTimeoutMs: 300 });
+  t.after(() => down.close());
+  const refused = await down.token().then(assert.fail, (error) => error);
+  assert.ok(coded('AUTH_SERVER_UNAVAILABLE')(refused) && refused.retryable);
+  assert.match(String(refused.cause), /refused/i);
+});
+
+test('mistakes in the options are named', () => {
+  const issuer = 'https://as.example';
+  for (const [options, named] of [
+    [{}, /`issuer` or `token_url`/],
+    [{ isuer: issuer }, /unknown option `isuer`: did you mean `issuer`\?/],
+    [{ token_url: issuer }, /unknown option `token_url`: did you mean `tokenUrl`\?/],
+    [{ issuer, colour: 'red' }, /unknown option `colour`$/],
+    [{ issuer: 7 }, /`issuer` must be a string, not number/],
+    [{ issuer, scope: ['a', 1] }, /`scope` must be a string or a list of strings/],
+    [{ issuer, tokenTimeoutMs: -1 }, /`tokenTimeoutMs` must be a number of milliseconds/],
+    [{ issuer, tokenTimeoutMs: '10s' }, /`tokenTimeoutMs` must be a number of milliseconds, 0 or more, not string/],
+    [{ issuer, renewal: { renewAtt: 1 } }, /`renewal.renewAtt`: did you mean `renewal.renewAt`/],
+    [{ issuer, renewal: { renewAt: 2 } }, /renew_at must lie above 0/],
+    [{ issuer, clientAuth: 'basic' }, /`clientAuth.method` "basic" is not known/],
+    [{ issuer, clientAuth: { method: 'private_key_jwt' } }, /`clientAuth.key` is missing/],
+    [{ issuer, clientAuth: { method: 'private_key_jwt', key: 'nonsense' } }, /private key/i],
+    [{ issuer, clientAuth: { method: 'client_secret_jwt', algorithm: 'HS1' } }, /must be HS256, HS384 or HS512, not "HS1"/],
+    [{ issuer, dpop: 'yes' }, /`dpop` must be true or an object with `key`, not string/],
+    [{ issuer, logger: { warn: true } }, /`logger.warn` must be a function/],
+    [{ issuer, baseUrl: 'http://api.example/' }, /plain http/],
+    [{ issuer, credentials: async () => ({}) }, /either app id and app secret, or one other/],
+    [null, /must be an object/],
+  ]) {
+    assert.throws(
+      () => new Client(APP_ID, APP_SECRET, options),
+      (error) => coded('CONFIGURATION')(error) && named.test(error.message),
+      String(named),
+    );
+  }
+  assert.throws(() => new Client(APP_ID), coded('CONFIGURATION'));
+  assert.throws(() => new Client({ issuer }), /needs `credentials` or `credentialsFile`/);
+  assert.throws(() => new Client(undefined, undefined, { issuer }), /the app id must be a string/);
+});
+
+test('a wait ends with its signal or its limit, and the renewal goes on', async (t) => {
+  const server = await boxFor(t);
+  server.setLatency(200);
+  const api = clientFor(t, server);
+  const reason = new Error('no more');
+  const abort = new AbortController();
+  const first = api.token({ signal: abort.signal });
+  const second = api.token();
+  abort.abort(reason);
+  await assert.rejects(first, (error) => error === reason);
+  assert.ok(server.accepts(await second));
+  assert.equal(server.tokenRequests, 1);
+  await assert.rejects(api.token({ signal: AbortSignal.abort(reason) }), (error) => error === reason);
+  await assert.rejects(api.fetch('orders', { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+
+  const hanging = await boxFor(t);
+  hanging.fail({ kind: 'hang' }, { always: true });
+  const waiting = clientFor(t, hanging, { tokenTimeoutMs: 200 });
+  await assert.rejects(waiting.token(), coded('TIMEOUT'));
+  await assert.rejects(waiting.token({ signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
+  const limited = clientFor(t, hanging, { timeoutMs: 50 });
+  await assert.rejects(limited.fetch('orders'), { name: 'TimeoutError' });
+});
+
+test('a refused token is renewed, once', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  const token = await api.token();
+  server.revoke(token);
+  api.invalidate(token);
+  await until('there is another', () => ![null, token].includes(api.currentToken()));
+  api.invalidate(token);
+  api.invalidate('some other token');
+  assert.equal(server.tokenRequests, 2);
+});
+
+test('a rotated secret is taken, and another app id drops the token', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  const token = await api.token();
+  server.register(APP_ID, 'new');
+  api.setCredentials(APP_ID, 'new');
+  assert.equal(api.currentToken(), token, 'it serves on');
+  server.register('other', 's');
+  api.setCredentials('other', 's');
+  assert.equal(api.currentToken(), null);
+  assert.ok(server.accepts(await api.token()));
+  assert.throws(() => api.setCredentials('', ''), coded('CONFIGURATION'));
+});
+
+test('a function gives the credentials', async (t) => {
+  const server = await boxFor(t);
+  const kinds = {
+    sync: () => ({ appId: APP_ID, appSecret: APP_SECRET }),
+    async: async () => ({ appId: APP_ID, appSecret: 'old', nextAppSecret: APP_SECRET }),
+  };
+  for (const credentials of Object.values(kinds)) {
+    const api = new Client({ credentials, issuer: server.issuer });
+    t.after(() => api.close());
+    assert.ok(server.accepts(await api.token()));
+    // For its relatives, too.
+    assert.ok(server.accepts(await api.with({ audience: server.audience, scope: 'read' }).token()));
+  }
+  for (const [credentials, told] of [
+    [
+      () => {
+        throw new RangeError('the vault said s3cret-c4nary');
+      },
+      /RangeError/,
+    ],
+    [async () => 's3cret-c4nary', /gave no \{ appId, appSecret \}/],
+  ]) {
+    const api = new Client({ credentials, issuer: server.issuer, tokenTimeoutMs: 300 });
+    t.after(() => api.close());
+    await assert.rejects(api.token(), (error) => {
+      assert.doesNotMatch(`${error.stack} ${JSON.stringify(error)} ${error.cause?.stack}`, /c4nary/);
+      return coded('CREDENTIALS_UNAVAILABLE')(error) && told.test(`${error.message} ${error.cause}`);
+    });
+  }
+});
+
+test('the environment, keys and presets', async (t) => {
+  const server = await boxFor(t);
+  const set = { ACME_APP_ID: APP_ID, ACME_APP_SECRET: APP_SECRET, ACME_ISSUER: server.issuer, ACME_BASE_URL: server.apiUrl };
+  Object.assign(process.env, set);
+  t.after(() => {
+    for (const name of Object.keys(set)) delete process.env[name];
+  });
+  const preset = new Preset({ envPrefix: 'ACME', keyPrefix: 'acme_live', issuer: 'https://unreachable.invalid/' });
+  for (const api of [
+    Client.fromEnv({ prefix: 'ACME' }),
+    new Preset({ envPrefix: 'ACME' }).fromEnv(),
+    preset.client(APP_ID, APP_SECRET, { tokenUrl: server.tokenUrl }),
+  ]) {
+    assert.ok(server.accepts(await api.token()));
+    await api.close();
+  }
+  assert.throws(() => Client.fromEnv(), /EVERTOKEN_APP_ID is not set/);
+  assert.throws(() => preset.fromApiKey('acme_test_x'), /acme_live/);
+  assert.throws(() => Client.fromApiKey('acme_live_typo', { issuer: server.issuer }), coded('CONFIGURATION'));
+  assert.throws(() => new Preset({ isuer: 'x' }), /isuer/);
+});
+
+test('relatives have tokens of their own, and end with the family', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  const other = api.with({ audience: 'https://other.example', scope: 'read write' });
+  assert.equal(api.with({ audience: 'https://other.example', scope: ['read', 'write'] }), other);
+  assert.notEqual(await other.token(), await api.token());
+  assert.equal(server.tokenRequests, 2);
+  await api.close();
+  assert.equal(other.currentToken(), null);
+  await assert.rejects(other.token(), coded('CLOSED'));
+});
+
+test('events are told to listeners and iterators, and never as an error', async (t) => {
+  const server = await boxFor(t);
+  const lines = [];
+  const logger = Object.fromEntries(
+    ['debug', 'info', 'warn', 'error'].map((level) => [level, (text) => lines.push(`${level} ${text}`)]),
+  );
+  const api = clientFor(t, server, { logger });
+  const seen = [];
+  const listener = (event) => seen.push(event.kind);
+  api.on('renewed', listener).on('renewalFailed', listener).on('invalidated', listener).on('closed', listener);
+  const events = api.events();
+  server.fail({ kind: 'status', status: 500 });
+  const token = await api.token();
+  api.invalidate(token);
+  await until('it is renewed', () => seen.filter((kind) => kind === 'renewed').length === 2);
+  api.off('renewed', listener);
+  await api.close();
+  assert.deepEqual(seen, ['renewalFailed', 'renewed', 'invalidated', 'renewed', 'closed']);
+  const read = [];
+  for await (const event of events) read.push(event.kind);
+  assert.deepEqual(read, seen);
+  assert.deepEqual(await api.events().next(), { done: true, value: undefined });
+  for (const line of [
+    /^error evertoken: renewal failed; no token is held: the authorization server failed/,
+    /^debug evertoken: token renewed; it lives 3600 s$/,
+    /^info evertoken: token refused/,
+  ]) {
+    assert.ok(
+      lines.some((text) => line.test(text)),
+      `${line} in ${lines}`,
+    );
+  }
+});
+
+test('a slow reader of events is told how many it missed', async () => {
+  const { Events, Listeners } = await import('../dist/events.js');
+  const listeners = new Listeners(() => {});
+  const events = new Events(listeners);
+  for (let i = 0; i < 70; i++) listeners.emit({ kind: 'invalidated' });
+  assert.deepEqual((await events.next()).value, { kind: 'missed', missed: 6 });
+  assert.deepEqual((await events.next()).value, { kind: 'invalidated' });
+  listeners.emit({ kind: 'closed' });
+  for (let i = 0; i < 63; i++) await events.next();
+  assert.deepEqual((await events.next()).value, { kind: 'closed' });
+  assert.equal((await events.next()).done, true);
+});
+
+test('a prefetch is awaited or not', async (t) => {
+  const server = await boxFor(t);
+  const api = clientFor(t, server);
+  await api.prefetch();
+  assert.ok(api.currentToken());
+  const wrong = new Client(APP_ID, 'wrong', { issuer: server.issuer });
+  t.after(() => wrong.close());
+  wrong.prefetch();
+  await assert.rejects(wrong.prefetch(), coded('CREDENTIALS_REJECTED'));
+});
+
+test('close revokes where it was told to, and says so where it could not', async (t) => {
+  const server = await boxFor(t);
+  const api = server.client({ revokeOnShutdown: true });
+  const token = await api.token();
+  await api.close();
+  assert.equal(server.accepts(token), false);
+  const other = server.client({ revokeOnShutdown: true });
+  await other.token();
+  server.fail({ kind: 'status', status: 403 }, { at: 'revocation' });
+  await assert.rejects(other.close(), coded('REQUEST_REFUSED'));
+  await assert.rejects(other.token(), coded('CLOSED'));
+});
+
+test('a fixed client asks nobody', async (t) => {
+  const server = await boxFor(t);
+  const api = fixedClient('t0ken', server.apiUrl);
+  t.after(() => api.close());
+  assert.equal(await api.token(), 't0ken');
+  assert.equal((await api.fetch('orders')).status, 401);
+  assert.equal(api.currentToken(), 't0ken');
+  assert.equal(server.tokenRequests, 0);
+  assert.throws(() => fixedClient('no token', server.apiUrl), coded('CONFIGURATION'));
+});
+
+test('a subclass, disposed of', async (t) => {
+  const server = await boxFor(t);
+  class Acme extends Client {
+    constructor(appId, appSecret) {
+      super(appId, appSecret, { issuer: server.issuer });
+    }
+  }
+  const api = new Acme(APP_ID, APP_SECRET);
+  assert.ok(server.accepts(await api.token()));
+  // What `await using` calls, which Node.js 20 does not know by itself.
+  await api[Symbol.asyncDispose]();
+  await assert.rejects(api.token(), coded('CLOSED'));
+});

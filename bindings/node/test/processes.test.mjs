@@ -1,0 +1,200 @@
+// Exits, worker threads and what is left behind, with real processes.
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+
+import { boxFor, program, THOROUGH, until } from './support.mjs';
+
+const EXITS = THOROUGH ? 200 : 10;
+const WORKERS = THOROUGH ? 200 : 30;
+const CLIENTS = 1_000;
+
+const BEGIN = `
+  import { Client } from 'evertoken';
+  const [issuer, baseUrl] = process.argv.slice(1);
+  const api = new Client('app', 'secret', { issuer, baseUrl });
+`;
+
+test('a program that calls once ends by itself, with nothing left to wait for', async (t) => {
+  const server = await boxFor(t);
+  const end = "process.on('exit', () => console.log(process.getActiveResourcesInfo()))";
+  const bare = await program(`${end};`);
+  const asks = await program(`${BEGIN} await api.token(); ${end};`, { args: [server.issuer, server.apiUrl] });
+  assert.deepEqual(asks, bare, 'at its last line already, but for the pipe of its output');
+  const calls = await program(`${BEGIN} console.log((await api.fetch('orders')).status);`, {
+    args: [server.issuer, server.apiUrl],
+  });
+  assert.deepEqual([calls.status, calls.stdout, calls.stderr], [0, '200\n', '']);
+});
+
+test('a program with an open client, listeners and a log ends by itself', async (t) => {
+  const server = await boxFor(t, { lifetimeMs: 1_000 });
+  const code = `${BEGIN}
+    const other = new Client('app', 'secret', { issuer, logger: { debug() {} } });
+    other.on('renewed', () => {});
+    const events = api.events();
+    void events.next();
+    await Promise.all([api.token(), other.token()]);
+    api.prefetch();
+  `;
+  const ended = await program(code, { args: [server.issuer] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '', '']);
+});
+
+test('who awaits a token keeps the process alive', async (t) => {
+  const server = await boxFor(t);
+  server.setLatency(300);
+  const ended = await program(`${BEGIN} console.log((await api.token()).length > 100);`, { args: [server.issuer] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, 'true\n', '']);
+  // Not any more, once the wait was aborted.
+  server.fail({ kind: 'hang' }, { always: true });
+  const code = `${BEGIN} await api.token({ signal: AbortSignal.timeout(50) }).catch((error) => console.log(error.name));`;
+  const aborted = await program(`${code} setTimeout(() => {}, 100);`, { args: [server.issuer] });
+  assert.deepEqual([aborted.status, aborted.stdout, aborted.stderr], [0, 'TimeoutError\n', '']);
+});
+
+test('no rejection is left unhandled that was not handed to anybody', async (t) => {
+  const code = `${BEGIN}
+    const wrong = new Client('app', 'wrong', { issuer });
+    const limit = setTimeout(() => process.exit(3), 30_000);
+    wrong.on('credentialsRejected', () => clearTimeout(limit));
+    wrong.prefetch();
+  `;
+  const server = await boxFor(t);
+  const ended = await program(code, { args: [server.issuer] });
+  assert.deepEqual([ended.status, ended.stderr], [0, '']);
+});
+
+for (const how of ['process.exit(0)', 'undefined']) {
+  test(`a process ends in the midst of a renewal, by ${how}`, async (t) => {
+    const server = await boxFor(t, { lifetimeMs: 1_000 });
+    server.setLatency(30);
+    const code = `${BEGIN}
+      await api.token();
+      api.on('renewed', () => {});
+      api.invalidate(api.currentToken());
+      api.prefetch();
+      void api.token().catch(() => {});
+      setTimeout(() => ${how}, Number(process.argv[3]));
+    `;
+    for (let i = 0; i < EXITS; i++) {
+      const ended = await program(code, { args: [server.issuer, server.apiUrl, String((i * 7) % 50)] });
+      assert.deepEqual([ended.status, ended.signal, ended.stderr], [0, null, '']);
+    }
+  });
+}
+
+const WORKER = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  const { Client } = require('evertoken');
+  const { issuer, baseUrl, index } = workerData;
+  const api = new Client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }), issuer, baseUrl });
+  api.on('renewed', () => {});
+  api.token().then(async (token) => {
+    const { status } = await api.fetch('orders');
+    parentPort.postMessage({ status, token });
+    for (;;) {
+      // Renewed as often as the floor lets it, with a caller who waits.
+      api.invalidate(api.currentToken() ?? '');
+      await api.token();
+      await new Promise((resolve) => setTimeout(resolve, index % 5));
+    }
+  });
+`;
+
+test('worker threads are terminated in the midst of renewals', async (t) => {
+  const server = await boxFor(t, { lifetimeMs: 1_000 });
+  server.setLatency(10);
+  const one = async (index) => {
+    const workerData = { issuer: server.issuer, baseUrl: server.apiUrl, index };
+    const worker = new Worker(WORKER, { eval: true, workerData });
+    const message = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    assert.equal(message.status, 200);
+    await sleep((index * 13) % 60);
+    await worker.terminate();
+    return message.token;
+  };
+  const tokens = new Set();
+  for (let i = 0; i < WORKERS; i += 4) {
+    for (const token of await Promise.all([i, i + 1, i + 2, i + 3].map(one))) tokens.add(token);
+  }
+  assert.ok(tokens.size >= WORKERS, 'each has a client of its own');
+});
+
+test('a worker thread that ends by itself, and clients in several', async (t) => {
+  const server = await boxFor(t);
+  const code = WORKER.replace(/for \(;;\)[\s\S]*/, '});');
+  const workers = Array.from(
+    { length: 4 },
+    (_, index) => new Worker(code, { eval: true, workerData: { issuer: server.issuer, baseUrl: server.apiUrl, index } }),
+  );
+  const codes = await Promise.all(
+    workers.map((worker) => new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject))),
+  );
+  assert.deepEqual(codes, [0, 0, 0, 0]);
+});
+
+test('the addon is loaded by a worker thread alone, which ends', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { Worker } from 'node:worker_threads';
+    const [issuer, baseUrl] = process.argv.slice(1);
+    for (let index = 0; index < 5; index++) {
+      const worker = new Worker(${JSON.stringify(WORKER)}, { eval: true, execArgv: [], workerData: { issuer, baseUrl, index } });
+      await new Promise((resolve) => worker.once('message', resolve));
+      await worker.terminate();
+    }
+    console.log('all of them');
+  `;
+  const ended = await program(code, { args: [server.issuer, server.apiUrl] });
+  assert.deepEqual([ended.status, ended.signal, ended.stdout, ended.stderr], [0, null, 'all of them\n', '']);
+});
+
+test('a thousand clients leave nothing', { skip: process.platform !== 'linux' }, async (t) => {
+  const server = await boxFor(t);
+  const left = () => ({
+    descriptors: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').length,
+    resources: process.getActiveResourcesInfo().filter((name) => name !== 'Timeout').length,
+  });
+  const batch = async (size) => {
+    const clients = Array.from({ length: size }, () => server.client());
+    await Promise.all(clients.map((api) => api.token()));
+    for (const api of clients) api.on('renewed', () => {});
+    await Promise.all(clients.map((api) => api.close()));
+  };
+  await batch(20);
+  const before = left();
+  for (let i = 0; i < CLIENTS; i += 20) await batch(20);
+  await until('all is gone', () => {
+    const now = left();
+    return Object.keys(before).every((name) => now[name] <= before[name]);
+  });
+  assert.equal(server.tokenRequests, CLIENTS + 20);
+});
+
+test('clients that were forgotten, and not closed, end with the garbage', async (t) => {
+  const server = await boxFor(t, { lifetimeMs: 1_000 });
+  const code = `
+    import { Client } from 'evertoken';
+    const [issuer] = process.argv.slice(1);
+    const made = [];
+    const make = async () => {
+      const api = new Client('app', 'secret', { issuer });
+      api.on('renewed', () => {});
+      await api.token();
+      made.push(new WeakRef(api));
+    };
+    for (let i = 0; i < 20; i++) await make();
+    const end = performance.now() + 30_000;
+    do {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      global.gc();
+    } while (made.some((ref) => ref.deref()) && performance.now() < end);
+    console.log(made.filter((ref) => ref.deref()).length);
+  `;
+  const ended = await program(code, { args: [server.issuer], flags: ['--expose-gc'] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '0\n', '']);
+});

@@ -1,0 +1,67 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { AuthServer } from 'evertoken/testing';
+
+export const FOLDER = join(import.meta.dirname, '..');
+export const THOROUGH = Boolean(process.env.EVERTOKEN_THOROUGH);
+/** Ends a wait for what will never come; nothing is measured against it. */
+export const LIMIT_MS = 60_000;
+
+/** Waits for what is on its way. */
+export async function until(what, isTrue) {
+  const end = performance.now() + LIMIT_MS;
+  while (!(await isTrue())) {
+    if (performance.now() > end) throw new Error(`never: ${what}`);
+    await sleep(5);
+  }
+}
+
+/** Whether the promise is settled by nothing but microtasks: what never leaves JavaScript is. */
+export async function settlesAtOnce(promise) {
+  let settled = false;
+  promise.then(
+    () => (settled = true),
+    () => (settled = true),
+  );
+  for (let i = 0; i < 10; i++) await null;
+  return settled;
+}
+
+/** A box for one test, which ends with it. */
+export async function boxFor(t, options) {
+  const server = await AuthServer.start(options);
+  t.after(() => server.stop());
+  return server;
+}
+
+/** A client of it, which ends with the test, too. */
+export function clientFor(t, server, options) {
+  const api = server.client(options);
+  t.after(() => api.close().catch(() => {}));
+  return api;
+}
+
+/** A program in a process of its own: its exit code, signal and output, when it has ended by itself. */
+export async function program(code, { env = {}, args = [], flags = [] } = {}) {
+  const command = [...flags, '--input-type=module', '-e', code, ...args];
+  const child = spawn(process.execPath, command, {
+    cwd: FOLDER,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = { stdout: '', stderr: '' };
+  for (const name of Object.keys(output)) child[name].setEncoding('utf8').on('data', (text) => (output[name] += text));
+  const hung = setTimeout(() => child.kill('SIGKILL'), LIMIT_MS);
+  const [status, signal] = await once(child, 'close');
+  clearTimeout(hung);
+  return { status, signal, ...output };
+}
+
+/** For tests that await events alone, which keep no process alive. */
+export function stayAwake(t) {
+  const timer = setInterval(() => {}, LIMIT_MS);
+  t.after(() => clearInterval(timer));
+}
