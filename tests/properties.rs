@@ -134,4 +134,4 @@ macro_rules! targets {
     )*};
 }
 
-targets!(token_response error_response pacing discovery challenge jwk api_key credentials);
+targets!(token_response error_response pacing discovery challenge jwk jwks access_token api_key credentials);
