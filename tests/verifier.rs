@@ -121,6 +121,37 @@ async fn a_new_key_is_found_by_the_first_token_that_names_it() {
 }
 
 #[tokio::test]
+async fn a_new_key_without_a_name_is_found_as_well() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    let publish = || {
+        let mut keys = server.jwks();
+        let keys = keys["keys"].as_array_mut().unwrap();
+        keys.iter_mut().for_each(|key| drop(key.as_object_mut().unwrap().remove("kid")));
+        server.set_jwks(Some(json!({ "keys": keys })));
+    };
+    for (kid, requests) in [(json!(null), 2), (json!("some"), 3)] {
+        publish();
+        let sign = || server.sign(json!({ "kid": kid }), json!({ "exp": 9_999_999_999_u64 })).unwrap();
+        if requests == 2 {
+            verifier.verify(&sign()).await.unwrap();
+        }
+        server.rotate_keys().unwrap();
+        publish();
+        verifier.verify(&sign()).await.unwrap();
+        assert_eq!(server.jwks_requests(), requests);
+        // Whoever forges tokens has them read no more often than unknown names do.
+        for n in 0..100 {
+            let forged = format!("{}{n:03}A", &sign()[..sign().len() - 4]);
+            assert_eq!(verifier.verify(&forged).await.unwrap_err().kind(), RefusalKind::InvalidToken);
+        }
+        assert_eq!(server.jwks_requests(), requests);
+        clock.advance(S(10));
+    }
+}
+
+#[tokio::test]
 async fn keys_are_renewed_ahead_of_their_age_and_kept_when_that_fails() {
     let server = AuthServer::start().await.unwrap();
     let clock = Arc::new(ManualClock::default());

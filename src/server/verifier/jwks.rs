@@ -63,6 +63,15 @@ struct Held {
     since: Moment,
 }
 
+/// What the keys are read for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// A key of this name; or any, where there is none yet.
+    Named(Option<&'a str>),
+    /// A newer key without a name.
+    Nameless,
+}
+
 /// Whose turn it is to read, and when the next is.
 #[derive(Default)]
 struct Turn {
@@ -70,6 +79,8 @@ struct Turn {
     reading: bool,
     /// The name that the reading is for.
     wanted: Option<String>,
+    /// Or for a key without one, of which nobody can say whether it was found.
+    nameless: bool,
     /// Nobody has the keys read before this has passed.
     pause: Option<(Moment, Duration)>,
     failures: u32,
@@ -94,8 +105,18 @@ impl Jwks {
         if let Some(keys) = self.at_hand(kid) {
             return Ok(keys);
         }
-        self.read_for(kid).await?;
+        self.read_for(Wanted::Named(kid)).await?;
         self.at_hand(kid).ok_or(UNKNOWN_KEY)
+    }
+
+    /// The keys read anew, for a token that nobody has signed by what is at hand, and of which no name says whose it is: there
+    /// may be newer ones. `None` where names say it, or they were read too short a time ago.
+    pub(super) async fn keys_anew(self: &Arc<Self>, kid: Option<&str>) -> Option<Keys> {
+        if self.at_hand(kid)?.names(kid) {
+            return None;
+        }
+        self.read_for(Wanted::Nameless).await.ok()?;
+        self.at_hand(kid)
     }
 
     /// Reads them for the first time, where that has not been done.
@@ -119,7 +140,11 @@ impl Jwks {
     }
 
     /// Has the keys read, if that may be, and waits for it. Who comes meanwhile waits for the same reading.
-    async fn read_for(self: &Arc<Self>, kid: Option<&str>) -> Result<(), Refusal> {
+    async fn read_for(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(), Refusal> {
+        let kid = match wanted {
+            Wanted::Named(kid) => kid,
+            Wanted::Nameless => None,
+        };
         let kid =
             kid.map(|kid| if kid.len() > LONGEST_KID { Err(UNKNOWN_KEY) } else { Ok(kid) }).transpose()?;
         let mut ended = self.ended.subscribe();
@@ -136,6 +161,7 @@ impl Jwks {
                 }
                 turn.reading = true;
                 turn.wanted = kid.map(str::to_owned);
+                turn.nameless = matches!(wanted, Wanted::Nameless);
                 if !self.attend(&mut turn) {
                     self.wanted.notify_one();
                 }
@@ -233,9 +259,10 @@ impl Jwks {
         let mut turn = self.lock();
         let next = match outcome {
             Ok(keys) => {
-                let in_vain = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
+                let unfound = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
+                let in_vain = unfound || turn.nameless;
                 turn.pause = in_vain.then_some((now, COOLDOWN));
-                (turn.failures, turn.error, turn.wanted) = (0, None, None);
+                (turn.failures, turn.error, turn.wanted, turn.nameless) = (0, None, None, false);
                 turn.unknown.clear();
                 self.held.store(Some(Arc::new(Held { keys, since: now })));
                 MAX_AGE.mul_f64(0.75 + 0.15 * fastrand::f64())
@@ -315,6 +342,10 @@ impl Turn {
 pub(super) struct Keys(Guard<Option<Arc<Held>>>);
 
 impl Keys {
+    fn names(&self, kid: Option<&str>) -> bool {
+        self.0.as_ref().is_some_and(|held| held.keys.names(kid))
+    }
+
     pub(super) fn verifies(
         &self,
         kid: Option<&str>,
