@@ -81,7 +81,7 @@ fn main() {
         .capacity(customers + customers / 8)
         .build()
         .unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let begun = Instant::now();
     runtime.block_on(async {
         for (app_id, secret) in &names {

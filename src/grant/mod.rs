@@ -49,6 +49,8 @@ pub use dpop::Dpop;
 pub(crate) use dpop::Possession;
 pub(crate) use introduced::Introduced;
 pub(crate) use nonce::NonceOf;
+#[cfg(feature = "server")]
+pub(crate) use pacing::throttled;
 #[cfg(feature = "testing")]
 pub(crate) use public_jwk::{hash, thumbprint};
 pub use quota::Quota;

@@ -5,8 +5,14 @@
 
 mod caller;
 mod exchange;
+mod keys;
+mod time;
 mod usage;
 
 pub use caller::{Caller, How};
 pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
+pub use keys::{
+    Auth0Keys, CreatedKey, IssuedKey, KeyAdmin, KeyInfo, Keys, KeysBuilder, Managed, NewKey, RegisteredKeys,
+    Registration, RegistrationFile, RegistrationStore, Revocation, RevocationChannel, Revocations,
+};
 pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
