@@ -32,6 +32,11 @@ pub(crate) struct Metadata {
     /// Where tokens are revoked (RFC 7009), and the same for clients with a certificate.
     pub(super) revocation_endpoint: Option<Url>,
     pub(super) mtls_revocation_endpoint: Option<Url>,
+    /// Where tokens are introspected (RFC 7662), and where the server's public keys lie (RFC 7517).
+    #[cfg(feature = "server")]
+    pub(crate) introspection_endpoint: Option<Url>,
+    #[cfg(feature = "server")]
+    pub(crate) jwks_uri: Option<Url>,
     pub(crate) auth_methods: Vec<String>,
     /// How assertions may be signed.
     pub(super) auth_algorithms: Vec<String>,
@@ -51,7 +56,7 @@ struct Cached {
 
 impl Discovery {
     /// The metadata of `issuer`: those at hand, or read now. A failed re-reading keeps the old ones.
-    pub(super) async fn metadata(
+    pub(crate) async fn metadata(
         &self,
         issuer: &str,
         allow_insecure: bool,
@@ -79,7 +84,7 @@ impl Discovery {
     }
 
     /// Has them read again with the next attempt: what they say of the token endpoint was wrong.
-    pub(super) fn doubt(&self) {
+    pub(crate) fn doubt(&self) {
         if let Some(cached) = &mut *self.lock() {
             cached.serves = Duration::ZERO;
         }
@@ -167,14 +172,14 @@ fn locations(issuer: &Url) -> [Url; 2] {
     })
 }
 
-fn request(url: &Url) -> Result<Request<Bytes>> {
+pub(super) fn request(url: &Url) -> Result<Request<Bytes>> {
     Request::builder()
         .method(Method::GET)
         .uri(url.as_str())
         .header(header::ACCEPT, HeaderValue::from_static("application/json"))
         .body(Bytes::new())
         .map_err(|error| {
-            Error::configuration("issuer is not usable as a URL")
+            Error::configuration("the address is not usable as a URL")
                 .with_server(origin::shown(url))
                 .with_source(error)
         })
@@ -186,6 +191,10 @@ struct Found {
     mtls_token_endpoint: Option<String>,
     revocation_endpoint: Option<String>,
     mtls_revocation_endpoint: Option<String>,
+    #[cfg(feature = "server")]
+    introspection_endpoint: Option<String>,
+    #[cfg(feature = "server")]
+    jwks_uri: Option<String>,
     auth_methods: Vec<String>,
     auth_algorithms: Vec<String>,
 }
@@ -205,6 +214,10 @@ fn understand(body: &[u8]) -> Option<Found> {
         mtls_token_endpoint: alias("token_endpoint"),
         revocation_endpoint: text("revocation_endpoint"),
         mtls_revocation_endpoint: alias("revocation_endpoint"),
+        #[cfg(feature = "server")]
+        introspection_endpoint: text("introspection_endpoint"),
+        #[cfg(feature = "server")]
+        jwks_uri: text("jwks_uri"),
         auth_methods: list("token_endpoint_auth_methods_supported"),
         auth_algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
     })
@@ -245,6 +258,10 @@ fn check(
         mtls_token_endpoint: usable(found.mtls_token_endpoint),
         revocation_endpoint: usable(found.revocation_endpoint),
         mtls_revocation_endpoint: usable(found.mtls_revocation_endpoint),
+        #[cfg(feature = "server")]
+        introspection_endpoint: usable(found.introspection_endpoint),
+        #[cfg(feature = "server")]
+        jwks_uri: usable(found.jwks_uri),
         auth_methods: found.auth_methods,
         auth_algorithms: found.auth_algorithms,
     })

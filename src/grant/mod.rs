@@ -5,12 +5,18 @@ mod client_auth;
 mod discovery;
 mod document;
 mod dpop;
+#[cfg(feature = "server")]
+mod fetch;
 mod introduced;
+#[cfg(feature = "server")]
+mod introspection;
 mod jwk;
 mod jws;
 mod key_format;
 mod nonce;
 mod pacing;
+#[cfg(any(feature = "server", feature = "testing"))]
+pub(crate) mod proof;
 mod public_jwk;
 mod quota;
 mod quote;
@@ -47,12 +53,12 @@ pub use client_auth::ClientAuth;
 pub(crate) use discovery::Discovery;
 pub use dpop::Dpop;
 pub(crate) use dpop::Possession;
+#[cfg(feature = "server")]
+pub(crate) use fetch::fetch;
 pub(crate) use introduced::Introduced;
 pub(crate) use nonce::NonceOf;
 #[cfg(feature = "server")]
 pub(crate) use pacing::throttled;
-#[cfg(feature = "testing")]
-pub(crate) use public_jwk::{hash, thumbprint};
 pub use quota::Quota;
 pub(crate) use recording::{Answer, BASIC, Claims, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;

@@ -19,8 +19,8 @@ pub(super) fn of_ed25519(pair: &Ed25519KeyPair) -> Value {
 
 /// The thumbprint of a key (RFC 7638 3), the same for its private and public half: what `cnf.jkt` has (RFC 9449 6).
 /// `None` for what is no asymmetric key of a known kind.
-#[cfg(any(test, feature = "testing"))]
-pub(crate) fn thumbprint(jwk: &Value) -> Option<String> {
+#[cfg(any(test, feature = "server", feature = "testing"))]
+pub(super) fn thumbprint(jwk: &Value) -> Option<String> {
     // In the order that the digest wants, whatever order serde_json keeps in this build.
     let members: &[&str] = match jwk.get("kty")?.as_str()? {
         "EC" => &["crv", "kty", "x", "y"],

@@ -70,7 +70,11 @@ impl TokenEndpoint {
     }
 
     /// The method that got the token.
-    fn proven_auth(&self, metadata: Option<&Metadata>, credentials: &Credentials) -> Result<ClientAuth> {
+    pub(super) fn proven_auth(
+        &self,
+        metadata: Option<&Metadata>,
+        credentials: &Credentials,
+    ) -> Result<ClientAuth> {
         if let Some(fixed) = &self.auth {
             return Ok(fixed.clone());
         }

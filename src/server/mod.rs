@@ -6,8 +6,11 @@
 mod caller;
 mod exchange;
 mod keys;
+mod layer;
+mod refusal;
 mod time;
 mod usage;
+mod verifier;
 
 pub use caller::{Caller, How};
 pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
@@ -15,4 +18,9 @@ pub use keys::{
     Auth0Keys, CreatedKey, IssuedKey, KeyAdmin, KeyInfo, Keys, KeysBuilder, Managed, NewKey, RegisteredKeys,
     Registration, RegistrationFile, RegistrationStore, Revocation, RevocationChannel, Revocations,
 };
+pub use layer::{CallerLayer, CallerService, PeerAddress, RequireScope, ScopeService};
+pub use refusal::{Refusal, RefusalKind};
 pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
+pub use verifier::{
+    ClientCertificate, Introspection, Profile, TokenAlgorithm, Verifier, VerifierBuilder, VerifierCondition,
+};

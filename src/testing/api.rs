@@ -9,11 +9,11 @@ use http::header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
-use super::dpop::{Expected, Unproven};
 use super::listen::Connection;
 use super::state::{Settings, State};
 use super::token::{delay, offer};
 use crate::grant::PROOF;
+use crate::grant::proof::{Expected, Unproven};
 
 const INVALID_TOKEN: &str = r#"Bearer realm="evertoken", error="invalid_token""#;
 /// Without an error code where there was no token (RFC 6750 3.1).
@@ -93,7 +93,7 @@ fn authorized(
     let jkt = match state.proofs.verify(headers, &expected) {
         Ok(jkt) => jkt,
         Err(Unproven::Nonce) => return Err(USE_NONCE),
-        Err(Unproven::Missing | Unproven::Invalid(_)) => return Err(INVALID_PROOF),
+        Err(Unproven::Missing | Unproven::Invalid(_) | Unproven::NoRoom) => return Err(INVALID_PROOF),
     };
     match state.check(token) {
         Some((client, Some(bound))) if bound == jkt => Ok(client),

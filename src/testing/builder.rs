@@ -4,11 +4,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State as Shared};
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use http::HeaderMap;
-use serde_json::Value;
 
 use super::discovery::{self, Discovery};
 use super::fault::Faults;
@@ -20,7 +18,8 @@ use super::log::Log;
 use super::quota::Quota;
 use super::server::{AuthServer, Handle};
 use super::state::{Settings, State};
-use super::{api, introspection, revocation, token};
+use super::{api, introspection, publication, revocation, token};
+use crate::grant::proof::Seen;
 
 /// The largest request body that the API takes.
 const API_BODY_LIMIT: usize = 16 << 20;
@@ -126,20 +125,24 @@ impl AuthServerBuilder {
                 token_nonce: None,
                 api_nonce: None,
                 announced_revocation: true,
+                opaque: false,
+                jwks: None,
             }),
             quota: Quota::default(),
             faults: Faults::default(),
             api_faults: Faults::default(),
             revocation_faults: Faults::default(),
+            introspection_faults: Faults::default(),
+            jwks_faults: Faults::default(),
             in_flight: InFlight::default(),
             log: Log::new(),
-            proofs: Default::default(),
+            proofs: Seen::with_room(100_000),
         });
         let auth_router = Router::new()
             .route(&format!("{}/token", state.path), post(token::answer))
             .route(&format!("{}/revoke", state.path), post(revocation::answer))
             .route(&format!("{}/introspect", state.path), post(introspection::answer))
-            .route(&format!("{}/jwks", state.path), get(jwks))
+            .route(&format!("{}/jwks", state.path), get(publication::answer))
             .fallback(discovery::answer)
             .with_state(state.clone());
         let api_router = Router::new()
@@ -154,10 +157,4 @@ impl AuthServerBuilder {
             api_url,
         })))
     }
-}
-
-async fn jwks(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Json<Value> {
-    let entry = state.log.arrived(format!("GET {}/jwks", state.path), &headers);
-    state.log.add(entry, |entry| entry.status = Some(200));
-    Json(state.keys.jwks())
 }

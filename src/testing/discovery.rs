@@ -6,8 +6,8 @@ use axum::response::{Html, IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::dpop::ALGORITHMS;
 use super::state::{Settings, State};
+use crate::grant::proof::ALGORITHMS;
 
 /// Where the [`AuthServer`](super::AuthServer) publishes its metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

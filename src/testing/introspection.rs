@@ -1,28 +1,35 @@
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, Uri};
 use serde_json::{Value, json};
 
+use super::listen::Connection;
 use super::state::State;
-use super::token::{Form, Refusal, authenticated};
+use super::token::{CHALLENGE, Form, Refusal, authenticated, delay};
 
 /// The introspection endpoint (RFC 7662 2): every client may ask about every token.
 pub(super) async fn answer(
     Shared(state): Shared<Arc<State>>,
+    Extension(connection): Extension<Connection>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let entry = state.log.arrived(format!("POST {}", uri.path()), &headers);
     state.log.count(|counts| counts.introspections += 1);
-    let response = match about(&state, &headers, &body, entry) {
-        Ok(known) => ([(CACHE_CONTROL, "no-store")], Json(known)).into_response(),
-        Err(refusal) => refusal.into_response(),
+    let (fault, late) = state.introspection_faults.next();
+    delay(late).await;
+    let response = match fault {
+        Some(fault) => fault.play(&connection, CHALLENGE, ()).await,
+        None => match about(&state, &headers, &body, entry) {
+            Ok(known) => ([(CACHE_CONTROL, "no-store")], Json(known)).into_response(),
+            Err(refusal) => refusal.into_response(),
+        },
     };
     state.log.add(entry, |entry| entry.status = Some(response.status().as_u16()));
     response

@@ -20,6 +20,8 @@ struct Record {
     /// Exact to the nanosecond, where the JWT's `exp` has whole seconds; `None` is beyond what the clock can say.
     expires: Option<Instant>,
     revoked: bool,
+    /// What an opaque token stands for.
+    claims: Option<Value>,
 }
 
 /// What a token is for.
@@ -63,9 +65,20 @@ impl State {
         if let Some(jkt) = &grant.jkt {
             claims["cnf"] = json!({ "jkt": jkt });
         }
-        let token = self.keys.sign(&claims)?;
+        let (token, claims) = if self.settings().opaque {
+            (format!("opaque-{jti}"), Some(claims))
+        } else {
+            (self.keys.sign(&claims)?, None)
+        };
         let expires = now.checked_add(lifetime);
-        lock(&self.issued.0).push(Record { jti, token: token.clone(), grant, expires, revoked: false });
+        lock(&self.issued.0).push(Record {
+            jti,
+            token: token.clone(),
+            grant,
+            expires,
+            revoked: false,
+            claims,
+        });
         Ok(token)
     }
 
@@ -82,9 +95,13 @@ impl State {
 
     /// The claims of a token that has not ended, whatever it is for.
     pub(super) fn active(&self, token: &str) -> Option<Value> {
-        let claims = self.keys.verify(token).filter(|claims| claims["iss"] == self.issuer)?;
+        let signed = self.keys.verify(token).filter(|claims| claims["iss"] == self.issuer);
         let issued = lock(&self.issued.0);
-        let record = issued.iter().rev().find(|record| claims["jti"] == record.jti)?;
+        let record = issued.iter().rev().find(|record| match &signed {
+            Some(claims) => claims["jti"] == record.jti,
+            None => record.claims.is_some() && record.token == token,
+        })?;
+        let claims = signed.or(record.claims.clone())?;
         (!record.revoked && record.remaining(Instant::now()) > Duration::ZERO).then_some(claims)
     }
 }

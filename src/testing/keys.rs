@@ -1,4 +1,5 @@
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,6 +16,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Value, json};
 
 use super::state::lock;
+use super::token::merge;
 
 /// How the [`AuthServer`](super::AuthServer) signs its access tokens (RFC 7518 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +52,7 @@ struct Key {
 pub(super) struct KeyRing {
     signing: Signing,
     keys: Mutex<Vec<Arc<Key>>>,
+    made: AtomicUsize,
 }
 
 impl KeyRing {
@@ -61,7 +64,8 @@ impl KeyRing {
             },
             Signing::Es256 => generate_ec()?,
         };
-        Ok(Self { signing, keys: Mutex::new(vec![Arc::new(Key::new("key-1".to_owned(), private)?)]) })
+        let first = Key::new("key-1".to_owned(), private)?;
+        Ok(Self { signing, keys: Mutex::new(vec![Arc::new(first)]), made: AtomicUsize::new(1) })
     }
 
     pub(super) fn rotate(&self) -> io::Result<()> {
@@ -70,9 +74,17 @@ impl KeyRing {
             Signing::Es256 => generate_ec()?,
         };
         let mut keys = lock(&self.keys);
-        let kid = format!("key-{}", keys.len() + 1);
+        let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
+        let kid = format!("key-{number}");
         keys.push(Arc::new(Key::new(kid, private)?));
         Ok(())
+    }
+
+    /// Publishes the newest key alone from now on.
+    pub(super) fn drop_old(&self) {
+        let mut keys = lock(&self.keys);
+        let last = keys.len().saturating_sub(1);
+        keys.drain(..last);
     }
 
     /// The public keys (RFC 7517 5).
@@ -82,8 +94,14 @@ impl KeyRing {
 
     /// Signs with the newest key, as an access token (RFC 9068 2.1).
     pub(super) fn sign(&self, claims: &Value) -> io::Result<String> {
+        self.sign_as(&json!({}), claims)
+    }
+
+    /// The same with the header's members changed: those of an object are put in, those that are `null` taken out.
+    pub(super) fn sign_as(&self, changes: &Value, claims: &Value) -> io::Result<String> {
         let key = lock(&self.keys).last().cloned().ok_or_else(|| io::Error::other("no key"))?;
-        let header = json!({ "typ": "at+jwt", "alg": key.private.name(), "kid": key.kid });
+        let mut header = json!({ "typ": "at+jwt", "alg": key.private.name(), "kid": key.kid });
+        merge(&mut header, Some(changes));
         let mut token = format!("{}.{}", part(&header), part(claims));
         let signature = key.private.sign(token.as_bytes())?;
         token.push('.');

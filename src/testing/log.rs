@@ -49,6 +49,7 @@ pub(super) struct Counts {
     pub(super) discovery_requests: u64,
     pub(super) revocations: u64,
     pub(super) introspections: u64,
+    pub(super) jwks_requests: u64,
     pub(super) api_calls: u64,
     pub(super) api_refused: u64,
 }

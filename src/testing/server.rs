@@ -209,14 +209,6 @@ impl AuthServer {
         self.set(|settings| settings.announced_revocation = announced);
     }
 
-    /// Signs with a new key from now on. The old ones stay in the JWKS, and their tokens stay valid.
-    ///
-    /// # Errors
-    /// Where no key can be made.
-    pub fn rotate_keys(&self) -> io::Result<()> {
-        self.state().keys.rotate()
-    }
-
     /// Revokes a token: the API refuses it from now on.
     pub fn revoke(&self, token: &str) {
         self.state().issued.revoke(token);
@@ -258,12 +250,15 @@ impl AuthServer {
     }
 
     /// Takes back what [`AuthServer::fail_next`], [`AuthServer::fail_always`], [`AuthServer::fail_next_api`],
-    /// [`AuthServer::fail_next_revocation`] and [`AuthServer::answer_with`] asked for. Requests that hang already hang
+    /// [`AuthServer::fail_next_revocation`], [`AuthServer::fail_next_introspection`], [`AuthServer::fail_next_jwks`],
+    /// [`AuthServer::fail_always_jwks`] and [`AuthServer::answer_with`] asked for. Requests that hang already hang
     /// on.
     pub fn heal(&self) {
         self.state().faults.clear();
         self.state().revocation_faults.clear();
         self.state().api_faults.clear();
+        self.state().introspection_faults.clear();
+        self.state().jwks_faults.clear();
         self.set(|settings| settings.answer = None);
     }
 
@@ -337,11 +332,11 @@ impl AuthServer {
         self.state().in_flight.reset();
     }
 
-    fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &State {
         &self.0.state
     }
 
-    fn set(&self, change: impl FnOnce(&mut Settings)) {
+    pub(super) fn set(&self, change: impl FnOnce(&mut Settings)) {
         change(&mut lock(&self.state().settings));
     }
 }

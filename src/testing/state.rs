@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::discovery::Discovery;
-use super::dpop::Seen;
 use super::fault::Faults;
 use super::in_flight::InFlight;
 use super::issued::Issued;
 use super::keys::KeyRing;
 use super::log::Log;
 use super::quota::Quota;
+use crate::grant::proof::Seen;
 
 /// Everything that the handlers of both listeners share with the [`AuthServer`](super::AuthServer).
 pub(super) struct State {
@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) api_faults: Faults,
     pub(super) revocation_faults: Faults,
+    pub(super) introspection_faults: Faults,
+    pub(super) jwks_faults: Faults,
     pub(super) in_flight: InFlight,
     pub(super) log: Log,
     /// The DPoP proofs that the token endpoint and the API have taken.
@@ -49,6 +51,8 @@ pub(super) struct Settings {
     pub(super) token_nonce: Option<String>,
     pub(super) api_nonce: Option<String>,
     pub(super) announced_revocation: bool,
+    pub(super) opaque: bool,
+    pub(super) jwks: Option<Value>,
 }
 
 impl State {

@@ -15,10 +15,10 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::dpop::{Expected, Unproven};
 use super::issued::Grant;
 use super::listen::Connection;
 use super::state::{Settings, State, lock};
+use crate::grant::proof::{Expected, Unproven};
 
 pub(super) const CHALLENGE: &str = r#"Basic realm="evertoken", charset="UTF-8""#;
 
@@ -165,6 +165,7 @@ fn proven(state: &State, settings: &Settings, headers: &HeaderMap) -> Result<Opt
         Err(Unproven::Missing) if !settings.dpop_required => return Ok(None),
         Err(Unproven::Missing) => ("invalid_dpop_proof", "there is none"),
         Err(Unproven::Invalid(why)) => ("invalid_dpop_proof", why),
+        Err(Unproven::NoRoom) => ("temporarily_unavailable", "too many proofs came"),
         Err(Unproven::Nonce) => ("use_dpop_nonce", "the proof needs the nonce of this answer"),
     };
     Err(Refusal(StatusCode::BAD_REQUEST, code, description))
@@ -199,7 +200,8 @@ fn seconds(duration: Duration) -> Value {
     }
 }
 
-fn merge(answer: &mut Value, change: Option<&Value>) {
+/// Puts in the fields of an object, and takes out those that are `null`; what is no object stands for all of it.
+pub(super) fn merge(answer: &mut Value, change: Option<&Value>) {
     match (answer.as_object_mut(), change) {
         (_, None) => {}
         (Some(answer), Some(Value::Object(changes))) => {

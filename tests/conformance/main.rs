@@ -9,6 +9,7 @@ mod certificates;
 mod dpop;
 mod endings;
 mod provider;
+mod registration;
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

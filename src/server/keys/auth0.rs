@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -76,7 +77,7 @@ impl Auth0Keys {
     }
 
     async fn make(&self, wanted: &NewKey) -> Result<CreatedKey> {
-        let created = system_time(Clock::System.now().wall);
+        let created = system_time(Duration::from_secs(Clock::System.now().wall.as_secs()));
         let mut metadata = json!({ OURS.0: OURS.1, "created": rfc3339(created) });
         if let Some(customer) = &wanted.customer {
             if customer.len() > LONGEST_VALUE {

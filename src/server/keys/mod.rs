@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::credentials::ApiKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::one_line;
-use crate::server::{Exchange, Usage};
+use crate::server::{Exchange, Usage, Verifier};
 
 pub use admin::{CreatedKey, KeyAdmin, KeyInfo, Managed, NewKey};
 pub use auth0::Auth0Keys;
@@ -48,7 +48,7 @@ type Hook = Box<dyn Fn(&str) + Send + Sync>;
 /// # What of a key lives on
 ///
 /// After a reset, a delete and a disable this process forgets at once what it holds for that app id: the
-/// [`exchange`](KeysBuilder::exchange)'s tokens, and whatever [`forget`](KeysBuilder::forget) names. Other processes learn of it when
+/// [`exchange`](KeysBuilder::exchange)'s tokens, what the [`verifier`](KeysBuilder::verifier) remembers, and whatever [`forget`](KeysBuilder::forget) names. Other processes learn of it when
 /// their token ends, or by the exchange's `max_age`. A JWT that was handed out stays valid till its `exp`: where that
 /// is too late, [`revoke`](Self::revoke).
 #[derive(Clone)]
@@ -205,6 +205,12 @@ impl KeysBuilder {
     pub fn exchange(self, exchange: &Exchange) -> Self {
         let exchange = exchange.clone();
         self.forget(move |app_id| exchange.purge(app_id))
+    }
+
+    /// A verifier that does the same.
+    pub fn verifier(self, verifier: &Verifier) -> Self {
+        let verifier = verifier.clone();
+        self.forget(move |app_id| verifier.purge(app_id))
     }
 
     /// Something else that does: called with the app id whose key has changed.

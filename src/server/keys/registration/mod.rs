@@ -169,7 +169,7 @@ impl RegisteredKeys {
         };
         let info = KeyInfo {
             customer: wanted.customer.clone(),
-            created: Some(system_time(Clock::System.now().wall)),
+            created: Some(system_time(Duration::from_secs(Clock::System.now().wall.as_secs()))),
             ..KeyInfo::new(client.client_id, wanted.name.clone())
         };
         let registration = Registration::new(info.clone(), management_url, access_token.as_str());

@@ -1,9 +1,10 @@
 //! Verification of DPoP proofs (RFC 9449 4.3). It knows nothing of the server around it.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,61 +12,114 @@ use http::{HeaderMap, Method};
 use serde_json::Value;
 use url::Url;
 
-use super::state::lock;
-use crate::grant::{PROOF, hash, thumbprint};
+use super::PROOF;
+use super::public_jwk::{hash, thumbprint};
 
 /// The algorithms that are taken, as challenges and metadata name them.
-pub(super) const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
+pub(crate) const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
 /// By how much a proof's `iat` may differ from the time here, either way.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The request that a proof must be for.
-pub(super) struct Expected<'a> {
-    pub(super) method: &'a Method,
+pub(crate) struct Expected<'a> {
+    pub(crate) method: &'a Method,
     /// Query and fragment of it do not count.
-    pub(super) url: &'a str,
+    pub(crate) url: &'a str,
     /// Since the Unix epoch.
-    pub(super) now: Duration,
+    pub(crate) now: Duration,
     /// The one that the server gave, where it wants one.
-    pub(super) nonce: Option<&'a str>,
+    pub(crate) nonce: Option<&'a str>,
     /// The access token in the same request.
-    pub(super) token: Option<&'a str>,
+    pub(crate) token: Option<&'a str>,
 }
 
 /// Why a proof does not count.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unproven {
+pub(crate) enum Unproven {
     /// There is none.
     Missing,
     /// It is wrong; this is the first check that says so.
     Invalid(&'static str),
     /// All is right but the nonce.
     Nonce,
+    /// More proofs came than can be remembered.
+    NoRoom,
 }
 
 use Unproven::Invalid;
 
-/// The proofs of the last minutes, so that none counts twice (RFC 9449 11.1).
+/// A proof that holds, if it was not used before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The thumbprint of its key, to which tokens are bound.
+    pub(crate) jkt: String,
+    /// Of key and `jti`.
+    id: u128,
+}
+
+/// How long a proof is remembered at least: it may have been ahead of the time here by one window.
+const MEMORY: Duration = Duration::from_secs(2 * WINDOW.as_secs());
+
+const SHARDS: usize = 16;
+
+/// The proofs of the last minutes, so that none counts twice (RFC 9449 11.1): 16 bytes of each, and no more of them than
+/// there is room for.
+pub(crate) struct Seen {
+    shards: [Mutex<Shard>; SHARDS],
+    /// How many one shard holds in one memory's time.
+    room: usize,
+}
+
+/// What was seen since `begun`, and in the time before that.
 #[derive(Default)]
-pub(super) struct Seen(Mutex<HashMap<[String; 2], Duration>>);
+struct Shard {
+    begun: Duration,
+    now: HashSet<u128>,
+    before: HashSet<u128>,
+}
 
 impl Seen {
-    /// Verifies the proof among a request's headers; gives the thumbprint of its key, to which tokens are bound.
-    pub(super) fn verify(&self, headers: &HeaderMap, expected: &Expected<'_>) -> Result<String, Unproven> {
-        let (jkt, jti) = verify(headers, expected)?;
-        let mut seen = lock(&self.0);
-        seen.retain(|_, until| *until >= expected.now);
-        // Twice the window: it may have been ahead of the time here by one.
-        match seen.insert([jkt.clone(), jti], expected.now + 2 * WINDOW) {
-            None => Ok(jkt),
-            Some(_) => Err(Invalid("it was used before")),
+    /// With room for so many proofs in two minutes.
+    pub(crate) fn with_room(room: usize) -> Self {
+        Self { shards: Default::default(), room: room.div_ceil(SHARDS).max(1) }
+    }
+
+    /// Remembers a proof; an error where it was here before, or where there is no room to remember it.
+    pub(crate) fn remember(&self, proof: &Proof, now: Duration) -> Result<(), Unproven> {
+        let mut shard = lock(&self.shards[proof.id as usize % SHARDS]);
+        // The clock may have been set back: what was seen is kept longer then.
+        let age = now.saturating_sub(shard.begun);
+        if age >= MEMORY {
+            let last = std::mem::take(&mut shard.now);
+            shard.before = if age < 2 * MEMORY { last } else { HashSet::new() };
+            shard.begun = now;
         }
+        if shard.before.contains(&proof.id) || shard.now.contains(&proof.id) {
+            return Err(Invalid("it was used before"));
+        }
+        if shard.now.len() >= self.room {
+            return Err(Unproven::NoRoom);
+        }
+        shard.now.insert(proof.id);
+        Ok(())
+    }
+
+    /// Verifies the proof among a request's headers and remembers it; gives the thumbprint of its key.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn verify(&self, headers: &HeaderMap, expected: &Expected<'_>) -> Result<String, Unproven> {
+        let proof = verify(headers, expected)?;
+        self.remember(&proof, expected.now)?;
+        Ok(proof.jkt)
     }
 }
 
-/// The checks that need no memory, in the order of RFC 9449 4.3; gives `jkt` and `jti`.
-fn verify(headers: &HeaderMap, expected: &Expected<'_>) -> Result<(String, String), Unproven> {
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The checks that need no memory, in the order of RFC 9449 4.3.
+pub(crate) fn verify(headers: &HeaderMap, expected: &Expected<'_>) -> Result<Proof, Unproven> {
     let mut all = headers.get_all(PROOF).iter();
     let proof = match (all.next(), all.next()) {
         (None, _) => return Err(Unproven::Missing),
@@ -118,7 +172,9 @@ fn verify(headers: &HeaderMap, expected: &Expected<'_>) -> Result<(String, Strin
         return Err(Unproven::Nonce);
     }
     let jkt = thumbprint(jwk).ok_or(Invalid("its key is of another kind"))?;
-    Ok((jkt, jti.to_owned()))
+    let digest = digest(&SHA256, [jkt.as_str(), jti].join(" ").as_bytes());
+    let id = digest.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+    Ok(Proof { jkt, id })
 }
 
 /// Of an asymmetric algorithm that is taken, and so never `none`.
@@ -189,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_rfcs_proofs_hold_once() {
-        let seen = Seen::default();
+        let seen = Seen::with_room(1000);
         let expected = expected(&Method::POST, "https://server.example.com/token?x#y", 1_562_262_616);
         assert_eq!(seen.verify(&with(&[AT_TOKEN_ENDPOINT]), &expected).unwrap(), JKT);
         let again = seen.verify(&with(&[AT_TOKEN_ENDPOINT]), &expected);
@@ -237,9 +293,10 @@ mod tests {
         }
     }
 
-    fn judged(proofs: &[&str]) -> Result<(String, String), Unproven> {
+    fn judged(proofs: &[&str]) -> Result<String, Unproven> {
         let expected = expected(&Method::GET, "https://api.example/x?q", 1000);
         verify(&with(proofs), &Expected { nonce: Some("n"), token: Some("t"), ..expected })
+            .map(|proof| proof.jkt)
     }
 
     #[test]
@@ -247,7 +304,7 @@ mod tests {
         let prover = Prover::new();
         let none = || json!({});
         let right = prover.proof(none(), none());
-        assert_eq!(judged(&[&right]), Ok((thumbprint(&prover.jwk()).unwrap(), "1".to_owned())));
+        assert_eq!(judged(&[&right]), Ok(thumbprint(&prover.jwk()).unwrap()));
         // What may differ without harm.
         for claims in [
             json!({ "iat": 940 }),
@@ -316,16 +373,38 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_forgotten_when_it_could_not_count_any_more() {
-        let (prover, seen) = (Prover::new(), Seen::default());
+        let (prover, seen) = (Prover::new(), Seen::with_room(1000));
         let at = |now| Expected { nonce: None, ..expected(&Method::GET, "https://api.example/x", now) };
         let proof = prover.proof(json!({}), json!({ "iat": 1060 }));
         seen.verify(&with(&[&proof]), &at(1000)).unwrap();
         assert_eq!(seen.verify(&with(&[&proof]), &at(1120)), Err(Invalid("it was used before")));
-        let later = prover.proof(json!({}), json!({ "iat": 1300, "jti": "2" }));
-        seen.verify(&with(&[&later]), &at(1300)).unwrap();
-        assert_eq!(lock(&seen.0).len(), 1);
         // Another key's is another proof.
-        let other = Prover::new().proof(json!({}), json!({ "iat": 1300, "jti": "2" }));
-        seen.verify(&with(&[&other]), &at(1300)).unwrap();
+        let other = Prover::new().proof(json!({}), json!({ "iat": 1060 }));
+        seen.verify(&with(&[&other]), &at(1060)).unwrap();
+        let held = || {
+            seen.shards.iter().map(|shard| lock(shard).now.len() + lock(shard).before.len()).sum::<usize>()
+        };
+        assert_eq!(held(), 2);
+        for shard in &seen.shards {
+            // Whatever comes much later sweeps the shard.
+            let id = seen.shards.iter().position(|other| std::ptr::eq(other, shard)).unwrap() as u128;
+            seen.remember(&Proof { jkt: String::new(), id }, Duration::from_secs(1400)).unwrap();
+        }
+        assert_eq!(held(), SHARDS);
+    }
+
+    #[test]
+    fn a_proof_that_cannot_be_remembered_does_not_count() {
+        let seen = Seen::with_room(SHARDS * 2);
+        let remember = |id, now| seen.remember(&Proof { jkt: String::new(), id }, Duration::from_secs(now));
+        let shard = |n: u128| n * SHARDS as u128;
+        remember(shard(1), 1000).unwrap();
+        remember(shard(2), 1000).unwrap();
+        assert_eq!(remember(shard(3), 1000), Err(Unproven::NoRoom));
+        assert_eq!(remember(shard(2), 1000), Err(Invalid("it was used before")));
+        // Where the clock is set back nothing is forgotten.
+        assert_eq!(remember(shard(2), 10), Err(Invalid("it was used before")));
+        remember(shard(3), 1120).unwrap();
+        assert_eq!(remember(shard(2), 1120), Err(Invalid("it was used before")));
     }
 }

@@ -1,0 +1,197 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::ConnectInfo;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use zeroize::Zeroizing;
+
+use super::answer::Challenges;
+use crate::credentials::ApiKey;
+use crate::error::{Error, ErrorKind};
+use crate::secret::SecretString;
+use crate::server::caller::{Caller, How};
+use crate::server::exchange::Exchange;
+use crate::server::refusal::{Refusal, RefusalKind};
+use crate::server::usage::{CallOutcome, Usage};
+use crate::server::verifier::{Verifier, authorization, token};
+
+/// Who has sent a request, for slowing down whoever tries secrets: put it into the request's extensions where the
+/// connection's other end is a proxy of yours. Without it, axum's `ConnectInfo<SocketAddr>` is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
+
+/// Looks at what a request brings, and says whose it is.
+#[derive(Debug, Clone)]
+pub(super) struct Doorman {
+    pub(super) verifier: Verifier,
+    pub(super) exchange: Option<Exchange>,
+    pub(super) keys: Option<Keys>,
+    pub(super) forward: bool,
+    pub(super) optional: bool,
+    pub(super) usage: Option<Usage>,
+    pub(super) challenges: Arc<Challenges>,
+}
+
+/// How API keys come.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    pub(super) header: HeaderName,
+    pub(super) prefix: Option<String>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { header: HeaderName::from_static("x-api-key"), prefix: None }
+    }
+}
+
+/// App id and secret, and how they came.
+struct Pair {
+    app_id: String,
+    app_secret: SecretString,
+    how: How,
+}
+
+/// A refusal, and whose call it was as far as the call said so.
+pub(super) type Refused = (Option<String>, Refusal);
+
+fn invalid(reason: &'static str) -> Refused {
+    (None, Refusal::new(RefusalKind::InvalidRequest, reason))
+}
+
+/// The same words for an unknown app id, a wrong secret and a key that was made up.
+fn unknown_client(app_id: Option<String>) -> Refused {
+    (app_id, Refusal::new(RefusalKind::InvalidClient, "app id and secret are not known together"))
+}
+
+impl Doorman {
+    /// The caller; what was secret is taken off the request, and the token put on where it is to be. `None` where there
+    /// are no credentials and need not be any.
+    pub(super) async fn admit(&self, parts: &mut Parts) -> Result<Option<Caller>, Refused> {
+        let exchange = match self.pair(parts)? {
+            Some(pair) => self.exchange.as_ref().map(|exchange| (exchange, pair)),
+            None => None,
+        };
+        let Some((exchange, pair)) = exchange else {
+            let outcome = self.verifier.verify_request(parts).await;
+            return match outcome {
+                Ok(caller) => Ok(Some(caller)),
+                Err(refusal) if self.optional && refusal.kind() == RefusalKind::NoCredentials => Ok(None),
+                Err(refusal) => Err((None, refusal)),
+            };
+        };
+        parts.headers.remove(AUTHORIZATION);
+        if let Some(keys) = &self.keys {
+            parts.headers.remove(&keys.header);
+        }
+        let Pair { app_id, app_secret, how } = pair;
+        let token = match exchange.token(&app_id, &app_secret, peer(parts)).await {
+            Ok(token) => token,
+            Err(error) => return Err(refused(app_id, &error)),
+        };
+        match self.verifier.vouch(token.as_str(), how).await {
+            Ok(caller) => {
+                if self.forward {
+                    parts.headers.insert(AUTHORIZATION, token.authorization().clone());
+                }
+                Ok(Some(caller))
+            }
+            Err(refusal) if refusal.kind() == RefusalKind::Unavailable => Err((Some(app_id), refusal)),
+            Err(refusal) => {
+                tracing::error!(
+                    target: "evertoken", app_id, why = refusal.reason(),
+                    "the exchange gets tokens that the verifier does not take: give both the same issuer and audience"
+                );
+                Err((Some(app_id), Refusal::unavailable(None)))
+            }
+        }
+    }
+
+    /// The one pair of app id and secret, if any came, or what is wrong with it.
+    fn pair(&self, parts: &Parts) -> Result<Option<Pair>, Refused> {
+        let shown = authorization(&parts.headers).map_err(|refusal| (None, refusal))?;
+        if self.exchange.is_none() {
+            return Ok(None);
+        }
+        let mut keys = self.keys.iter().flat_map(|keys| parts.headers.get_all(&keys.header));
+        let key = match (keys.next(), keys.next()) {
+            (None, _) => None,
+            (Some(key), None) => Some(key),
+            (Some(_), Some(_)) => return Err(invalid("there is more than one API key")),
+        };
+        match (shown, key) {
+            (Some(_), Some(_)) => Err(invalid("there is an Authorization header and an API key as well")),
+            (None, None) => Ok(None),
+            (None, Some(key)) => self.by_key(key).map(Some),
+            (Some((scheme, encoded)), None) if scheme.eq_ignore_ascii_case("basic") => {
+                by_basic(encoded).map(Some)
+            }
+            (Some((scheme, rest)), None) => {
+                token(scheme, rest).map_err(|refusal| (None, refusal))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn by_key(&self, key: &HeaderValue) -> Result<Pair, Refused> {
+        let key = key.to_str().ok().and_then(|key| ApiKey::parse(key).ok());
+        let prefix = self.keys.as_ref().and_then(|keys| keys.prefix.as_deref());
+        let key = key.and_then(|key| key.of_prefix(prefix).ok()).ok_or_else(|| unknown_client(None))?;
+        let (app_id, app_secret) = key.into_parts();
+        Ok(Pair { app_id, app_secret, how: How::ApiKey })
+    }
+
+    pub(super) fn count(&self, app_id: Option<&str>, outcome: CallOutcome, scope: Option<&str>) {
+        if let Some(usage) = &self.usage {
+            usage.call(app_id, outcome, scope);
+        }
+    }
+}
+
+/// As RFC 7617 2 has it: not form-encoded, unlike at a token endpoint (RFC 6749 2.3.1).
+fn by_basic(encoded: &str) -> Result<Pair, Refused> {
+    let malformed = || invalid("the Authorization header is malformed");
+    let mut decoded = Zeroizing::new(vec![0; encoded.len()]);
+    let length = STANDARD.decode_slice(encoded, &mut decoded).map_err(|_| malformed())?;
+    let pair = decoded.get(..length).and_then(|pair| std::str::from_utf8(pair).ok()).ok_or_else(malformed)?;
+    let (app_id, app_secret) = pair.split_once(':').ok_or_else(malformed)?;
+    if pair.chars().any(char::is_control) {
+        return Err(malformed());
+    }
+    if app_id.is_empty() || app_secret.is_empty() {
+        return Err(unknown_client(None));
+    }
+    Ok(Pair { app_id: app_id.to_owned(), app_secret: app_secret.into(), how: How::Basic })
+}
+
+/// What the lack of a token means for whoever has sent app id and secret.
+fn refused(app_id: String, error: &Error) -> Refused {
+    // These say that the server knows the app, and what it may not have (RFC 6749 5.2, RFC 8707 2).
+    let known = ["unauthorized_client", "invalid_scope", "access_denied", "invalid_target"];
+    match error.kind() {
+        ErrorKind::CredentialsRejected => unknown_client(Some(app_id)),
+        ErrorKind::Throttled => {
+            let refusal = Refusal::new(RefusalKind::Throttled, "there were too many requests: slow down");
+            (Some(app_id), refusal.after(error.retry_after()))
+        }
+        ErrorKind::RequestRefused if error.oauth_error().is_some_and(|code| known.contains(&code)) => {
+            (Some(app_id), Refusal::new(RefusalKind::InsufficientScope, "the app may not use this API"))
+        }
+        ErrorKind::AuthServerUnavailable | ErrorKind::Timeout => {
+            (Some(app_id), Refusal::unavailable(error.retry_after()))
+        }
+        _ => {
+            tracing::error!(target: "evertoken", %error, "app id and secret could not be exchanged");
+            (Some(app_id), Refusal::unavailable(error.retry_after()))
+        }
+    }
+}
+
+fn peer(parts: &Parts) -> Option<IpAddr> {
+    let given = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
+    given.or_else(|| parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|connection| connection.0.ip()))
+}

@@ -1,0 +1,170 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::sync::{OnceCell, Semaphore};
+use url::Url;
+
+use super::cache::{Entry, Place, Verified};
+use super::profile::{self, Expected};
+use crate::clock::{Clock, Moment};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind};
+use crate::grant::TokenEndpoint;
+use crate::server::refusal::Refusal;
+
+/// How many tokens are asked about at once; the others wait.
+const AT_ONCE: usize = 64;
+
+/// How long one answer may take, the wait for a turn included.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a token that is not active is not asked about again, and how many of them are held.
+const INACTIVE_FOR: Duration = Duration::from_secs(30);
+const MOST_INACTIVE: usize = 4096;
+
+/// After a failure, how long nobody asks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks the authorization server about opaque tokens (RFC 7662): once for each, whoever else comes with it meanwhile.
+pub(super) struct Introspector {
+    pub(super) endpoint: TokenEndpoint,
+    pub(super) credentials: Credentials,
+    pub(super) url: Option<Url>,
+    pub(super) max_age: Duration,
+    pub(super) audience_optional: bool,
+    clock: Clock,
+    asking: Mutex<HashMap<u128, Arc<Question>>>,
+    inactive: Cache<u128, Moment>,
+    turns: Semaphore,
+    failed: Mutex<Option<(Moment, Duration)>>,
+}
+
+type Question = OnceCell<Result<Arc<Entry>, Refusal>>;
+
+const INACTIVE: Refusal = Refusal::token("it has ended, or the authorization server does not know it");
+
+impl Introspector {
+    pub(super) fn new(endpoint: TokenEndpoint, credentials: Credentials, clock: Clock) -> Self {
+        Self {
+            endpoint,
+            credentials,
+            url: None,
+            max_age: Duration::from_secs(30),
+            audience_optional: false,
+            clock,
+            asking: Mutex::default(),
+            inactive: Cache::new(MOST_INACTIVE),
+            turns: Semaphore::new(AT_ONCE),
+            failed: Mutex::default(),
+        }
+    }
+
+    pub(super) async fn judge(
+        &self,
+        token: &str,
+        place: Place,
+        expected: &Expected<'_>,
+        verified: &Verified,
+    ) -> Result<Arc<Entry>, Refusal> {
+        let now = self.clock.now();
+        if self.inactive.get(&place.key).is_some_and(|since| now.since(&since) < INACTIVE_FOR) {
+            return Err(INACTIVE);
+        }
+        let asked = Asked {
+            by: self,
+            key: place.key,
+            question: lock(&self.asking).entry(place.key).or_default().clone(),
+        };
+        asked.question.get_or_init(|| self.ask(token, place, expected, verified)).await.clone()
+    }
+
+    async fn ask(
+        &self,
+        token: &str,
+        place: Place,
+        expected: &Expected<'_>,
+        verified: &Verified,
+    ) -> Result<Arc<Entry>, Refusal> {
+        if let Some((since, pause)) = *lock(&self.failed) {
+            let left = pause.saturating_sub(self.clock.now().since(&since));
+            if !left.is_zero() {
+                return Err(Refusal::unavailable(Some(left)));
+            }
+        }
+        let answer = async {
+            let _turn = self.turns.acquire().await;
+            self.endpoint.introspect(&self.clock, &self.credentials, token, self.url.as_ref()).await
+        };
+        let answer = tokio::select! {
+            answer = answer => answer,
+            () = self.clock.wait(PATIENCE) => Err(self.endpoint.silent(PATIENCE)),
+        };
+        match answer {
+            Ok(Some(mut claims)) => {
+                *lock(&self.failed) = None;
+                if self.audience_optional && claims.get("aud").is_none_or(serde_json::Value::is_null) {
+                    claims.insert("aud".to_owned(), expected.audiences.to_vec().into());
+                }
+                let (identity, binding) = profile::introspected(claims, expected).map_err(Refusal::token)?;
+                let latest = expected.now.saturating_add(self.max_age);
+                let until = identity.expires.map_or(latest, |expires| expires.min(latest));
+                Ok(verified.put(place, Arc::new(identity), binding, until))
+            }
+            Ok(None) => {
+                *lock(&self.failed) = None;
+                self.inactive.insert(place.key, self.clock.now());
+                Err(INACTIVE)
+            }
+            Err(error) => Err(self.unanswered(&error)),
+        }
+    }
+
+    fn unanswered(&self, error: &Error) -> Refusal {
+        let pause = match error.kind() {
+            ErrorKind::Throttled => error.retry_after().unwrap_or(PAUSE),
+            _ => error.retry_after().unwrap_or(PAUSE).min(10 * PAUSE),
+        };
+        let pause = pause.clamp(PAUSE, 300 * PAUSE);
+        let mut failed = lock(&self.failed);
+        if failed.is_none() {
+            tracing::warn!(target: "evertoken", %error, "tokens cannot be introspected; those at hand serve on");
+        }
+        *failed = Some((self.clock.now(), pause));
+        Refusal::unavailable(Some(pause))
+    }
+}
+
+/// Takes the question away when the last who waits for it lets go.
+struct Asked<'a> {
+    by: &'a Introspector,
+    key: u128,
+    question: Arc<Question>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut asking = lock(&self.by.asking);
+        let is_ours = asking.get(&self.key).is_some_and(|question| Arc::ptr_eq(question, &self.question));
+        // One here, one in the map.
+        if is_ours && (self.question.initialized() || Arc::strong_count(&self.question) == 2) {
+            asking.remove(&self.key);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Introspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Introspector")
+            .field("endpoint", &self.endpoint)
+            .field("credentials", &self.credentials)
+            .field("max_age", &self.max_age)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,334 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwapOption, Guard};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use super::algorithm::TokenAlgorithm;
+use super::key_set::KeySet;
+use crate::clock::{Clock, Moment};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Result};
+use crate::grant::{Discovery, Transport, fetch};
+use crate::server::refusal::Refusal;
+
+/// How long keys serve before they are read again; that begins at 0.75 to 0.9 of it.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long keys serve on while the server cannot be read.
+pub(super) const MAX_STALE: Duration = Duration::from_secs(86_400);
+
+/// After keys were read in vain for an unknown name, how long they are not read again for another one.
+pub(super) const COOLDOWN: Duration = Duration::from_secs(10);
+
+/// How long a name that was not found is not looked for again, and how many of them are held.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+const MOST_UNKNOWN: usize = 64;
+
+/// Between failed readings: from one second doubling to a minute.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// How long one reading may take, and a caller waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest `kid` that is looked for.
+const LONGEST_KID: usize = 256;
+
+/// Where the keys are read.
+pub(super) struct Origin {
+    pub(super) issuer: String,
+    pub(super) jwks_url: Option<url::Url>,
+    pub(super) allow_insecure: bool,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) discovery: Arc<Discovery>,
+    pub(super) allowed: Vec<TokenAlgorithm>,
+}
+
+/// The issuer's public keys: read with the first need, renewed ahead of their age by one task, and kept when that fails.
+pub(super) struct Jwks {
+    origin: Origin,
+    clock: Clock,
+    held: ArcSwapOption<Held>,
+    turn: Mutex<Turn>,
+    wanted: Notify,
+    /// How many readings have ended.
+    ended: watch::Sender<u64>,
+}
+
+struct Held {
+    keys: KeySet,
+    since: Moment,
+}
+
+/// Whose turn it is to read, and when the next is.
+#[derive(Default)]
+struct Turn {
+    task: Option<AbortHandle>,
+    reading: bool,
+    /// The name that the reading is for.
+    wanted: Option<String>,
+    /// Nobody has the keys read before this has passed.
+    pause: Option<(Moment, Duration)>,
+    failures: u32,
+    error: Option<Error>,
+    unknown: VecDeque<(String, Moment)>,
+}
+
+impl Jwks {
+    pub(super) fn new(origin: Origin, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            clock,
+            held: ArcSwapOption::empty(),
+            turn: Mutex::default(),
+            wanted: Notify::new(),
+            ended: watch::Sender::new(0),
+        })
+    }
+
+    /// The keys for a token with this `kid`: those at hand, without waiting, where they know it.
+    pub(super) async fn keys(self: &Arc<Self>, kid: Option<&str>) -> Result<Keys, Refusal> {
+        if let Some(keys) = self.at_hand(kid) {
+            return Ok(keys);
+        }
+        self.read_for(kid).await?;
+        self.at_hand(kid).ok_or(UNKNOWN_KEY)
+    }
+
+    /// Reads them for the first time, where that has not been done.
+    pub(super) async fn prefetch(self: &Arc<Self>) -> Result<()> {
+        let outcome = self.keys(None).await;
+        outcome.map(drop).map_err(|refusal| {
+            let error = self.lock().error.clone();
+            error.unwrap_or_else(|| Error::new(ErrorKind::AuthServerUnavailable, refusal.reason()))
+        })
+    }
+
+    fn at_hand(self: &Arc<Self>, kid: Option<&str>) -> Option<Keys> {
+        let held = self.held.load();
+        let keys = held.as_ref()?;
+        let age = self.clock.now().since(&keys.since);
+        if age >= MAX_AGE {
+            // The task may have ended with its runtime.
+            self.attend(&mut self.lock());
+        }
+        (age < MAX_STALE && keys.keys.knows(kid)).then_some(Keys(held))
+    }
+
+    /// Has the keys read, if that may be, and waits for it. Who comes meanwhile waits for the same reading.
+    async fn read_for(self: &Arc<Self>, kid: Option<&str>) -> Result<(), Refusal> {
+        let kid =
+            kid.map(|kid| if kid.len() > LONGEST_KID { Err(UNKNOWN_KEY) } else { Ok(kid) }).transpose()?;
+        let mut ended = self.ended.subscribe();
+        let before = *ended.borrow();
+        {
+            let mut turn = self.lock();
+            if turn.task.as_ref().is_some_and(AbortHandle::is_finished) {
+                turn.reading = false;
+            }
+            if !turn.reading {
+                let now = self.clock.now();
+                if let Some(refusal) = turn.refusal(kid, &now) {
+                    return Err(refusal);
+                }
+                turn.reading = true;
+                turn.wanted = kid.map(str::to_owned);
+                if !self.attend(&mut turn) {
+                    self.wanted.notify_one();
+                }
+            }
+        }
+        let reading = async {
+            // It cannot end early: the sender lives as long as `self`.
+            let _ = ended.changed().await;
+        };
+        tokio::select! {
+            biased;
+            () = reading => {}
+            () = self.clock.wait(PATIENCE + Duration::from_secs(1)) => {}
+        }
+        if self.at_hand(kid).is_none() {
+            let mut turn = self.lock();
+            if let Some(error) = &turn.error {
+                return Err(Refusal::unavailable(error.retry_after()));
+            }
+            match kid {
+                Some(kid) if *ended.borrow() > before => turn.note_unknown(kid, self.clock.now()),
+                _ => return Err(Refusal::unavailable(None)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the task where none runs; says whether it did.
+    fn attend(self: &Arc<Self>, turn: &mut Turn) -> bool {
+        if turn.task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return false;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return false };
+        turn.reading = true;
+        turn.task = Some(runtime.spawn(self.clone().keep()).abort_handle());
+        true
+    }
+
+    /// The one task that reads: at once, then ahead of each age, and whenever it is asked.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            let outcome = tokio::select! {
+                outcome = self.read() => outcome,
+                () = self.clock.wait(PATIENCE) => Err(Error::new(
+                    ErrorKind::AuthServerUnavailable,
+                    format!("the key set was not read within {} s", PATIENCE.as_secs()),
+                ).with_server(self.origin.issuer.as_str())),
+            };
+            let (ended, next) = (self.clock.now(), self.note(outcome));
+            loop {
+                let left = next.saturating_sub(self.clock.now().since(&ended));
+                tokio::select! {
+                    () = self.clock.wait(left) => {}
+                    () = self.wanted.notified() => {}
+                }
+                let mut turn = self.lock();
+                // A wish may be left over from a reading that has ended.
+                turn.reading |= next <= self.clock.now().since(&ended);
+                if turn.reading {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<KeySet> {
+        let Origin { issuer, jwks_url, allow_insecure, transport, discovery, allowed } = &self.origin;
+        let url = match jwks_url {
+            Some(url) => url.clone(),
+            None => {
+                let nobody = Credentials { app_id: String::new(), app_secret: "".into(), generation: 0 };
+                let metadata =
+                    discovery.metadata(issuer, *allow_insecure, &**transport, &self.clock, &nobody).await?;
+                metadata.jwks_uri.clone().ok_or_else(|| {
+                    Error::new(ErrorKind::InvalidResponse, "the issuer's metadata name no usable `jwks_uri`")
+                        .with_server(metadata.read_from.as_str())
+                        .advice("set `jwks_url`, or have tokens introspected")
+                })?
+            }
+        };
+        let document = fetch("the key set", &url, &**transport, &self.clock).await.inspect_err(|_| {
+            // The metadata may be those of yesterday.
+            discovery.doubt();
+        })?;
+        KeySet::parse(&document, allowed).map_err(|what| {
+            Error::new(ErrorKind::InvalidResponse, what)
+                .with_server(crate::origin::shown(&url))
+                .retryable(true)
+        })
+    }
+
+    /// Keeps what a reading gave, and says how long it is until the next.
+    fn note(&self, outcome: Result<KeySet>) -> Duration {
+        let now = self.clock.now();
+        let mut turn = self.lock();
+        let next = match outcome {
+            Ok(keys) => {
+                let in_vain = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
+                turn.pause = in_vain.then_some((now, COOLDOWN));
+                (turn.failures, turn.error, turn.wanted) = (0, None, None);
+                turn.unknown.clear();
+                self.held.store(Some(Arc::new(Held { keys, since: now })));
+                MAX_AGE.mul_f64(0.75 + 0.15 * fastrand::f64())
+            }
+            Err(error) => {
+                let doubled = BACKOFF.0.saturating_mul(1 << turn.failures.min(6)).min(BACKOFF.1);
+                let jittered = doubled.mul_f64(0.5 + 0.5 * fastrand::f64());
+                let pause = jittered.max(error.retry_after().unwrap_or_default().min(5 * BACKOFF.1));
+                let error = error.with_retry_after(Some(pause));
+                if turn.failures == 0 {
+                    tracing::warn!(target: "evertoken", %error, "the issuer's keys could not be read; those at hand serve on");
+                }
+                turn.failures = turn.failures.saturating_add(1);
+                // The task tries again after its pause; unknown names bring that about no sooner than they may at all.
+                let held = self.held.load().is_some();
+                turn.pause = Some((now, if held { pause.max(COOLDOWN) } else { pause }));
+                turn.error = Some(error);
+                pause
+            }
+        };
+        turn.reading = false;
+        drop(turn);
+        self.ended.send_modify(|ended| *ended += 1);
+        next
+    }
+
+    /// What is told of them: how many, how old, and what went wrong last.
+    pub(super) fn condition(&self) -> (usize, Option<Duration>, Option<Error>) {
+        let held = self.held.load();
+        let age = held.as_ref().map(|held| self.clock.now().since(&held.since));
+        (held.as_ref().map_or(0, |held| held.keys.len()), age, self.lock().error.clone())
+    }
+
+    /// Ends the task.
+    pub(super) fn stop(&self) {
+        if let Some(task) = self.lock().task.take() {
+            task.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const UNKNOWN_KEY: Refusal = Refusal::token("it is signed with a key that its issuer does not publish");
+
+impl Turn {
+    /// Why the keys are not read now for this name.
+    fn refusal(&mut self, kid: Option<&str>, now: &Moment) -> Option<Refusal> {
+        if let Some((since, pause)) = self.pause {
+            let left = pause.saturating_sub(now.since(&since));
+            if !left.is_zero() {
+                return Some(match &self.error {
+                    Some(_) => Refusal::unavailable(Some(left)),
+                    None => UNKNOWN_KEY,
+                });
+            }
+        }
+        let kid = kid?;
+        self.unknown.retain(|(_, since)| now.since(since) < UNKNOWN_FOR);
+        self.unknown.iter().any(|(unknown, _)| unknown == kid).then_some(UNKNOWN_KEY)
+    }
+
+    fn note_unknown(&mut self, kid: &str, now: Moment) {
+        if self.unknown.iter().any(|(unknown, _)| unknown == kid) {
+            return;
+        }
+        if self.unknown.len() == MOST_UNKNOWN {
+            self.unknown.pop_front();
+        }
+        self.unknown.push_back((kid.to_owned(), now));
+    }
+}
+
+/// The keys at hand.
+pub(super) struct Keys(Guard<Option<Arc<Held>>>);
+
+impl Keys {
+    pub(super) fn verifies(
+        &self,
+        kid: Option<&str>,
+        of: TokenAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        self.0.as_ref().is_some_and(|held| held.keys.verifies(kid, of, message, signature))
+    }
+}
+
+impl fmt::Debug for Jwks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (keys, age, error) = self.condition();
+        f.debug_struct("Jwks").field("keys", &keys).field("age", &age).field("error", &error).finish()
+    }
+}

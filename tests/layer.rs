@@ -1,0 +1,473 @@
+//! The layer around an axum service, over real HTTP: who comes through, and what the others are told.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod house;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use evertoken::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use evertoken::http::{HeaderMap, Method};
+use evertoken::reqwest::{self, Response};
+use evertoken::server::{
+    CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, RequireScope, Usage, UsageBatch,
+    UsageSink, Verifier, Written,
+};
+use evertoken::testing::{AuthServer, Fault, Signing};
+use evertoken::{ApiKey, Client, ClientBuilder, Dpop, TokenSource};
+use serde_json::{Value, json};
+
+/// An API behind the layer, on a port of its own.
+struct Api {
+    server: AuthServer,
+    url: String,
+    http: reqwest::Client,
+}
+
+async fn whoami(caller: Caller, headers: HeaderMap) -> Json<Value> {
+    let shown =
+        |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    Json(json!({
+        "app_id": caller.app_id(),
+        "scopes": caller.scopes().collect::<Vec<_>>(),
+        "how": format!("{:?}", caller.how()),
+        "authorization": shown("authorization"),
+        "key": shown("x-api-key"),
+    }))
+}
+
+impl Api {
+    async fn start(layer: impl FnOnce(&AuthServer, Verifier, Exchange) -> CallerLayer) -> Self {
+        let server = AuthServer::builder().signing(Signing::Es256).start().await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let verifier =
+            Verifier::builder(server.issuer()).audience(server.audience()).public_url(&url).build().unwrap();
+        let exchange = Exchange::builder(server.issuer())
+            .audience(server.audience())
+            .scope("orders:read")
+            .build()
+            .unwrap();
+        let nested = Router::new().route("/deep/whoami", get(whoami));
+        let app = Router::new()
+            .route("/whoami", get(whoami))
+            .route("/optional", get(|caller: Option<Caller>| async move { format!("{}", caller.is_some()) }))
+            .route("/read", get(whoami).layer(RequireScope::new("orders:read").unwrap()))
+            .route("/write", get(whoami).layer(RequireScope::new("orders:read orders:write").unwrap()))
+            .nest("/nested", nested)
+            .layer(layer(&server, verifier, exchange));
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { server, url, http: reqwest::Client::new() }
+    }
+
+    async fn plain() -> Self {
+        Self::start(|_, verifier, _| CallerLayer::new(verifier)).await
+    }
+
+    async fn whole() -> Self {
+        Self::start(|_, verifier, exchange| CallerLayer::new(verifier).exchange(exchange)).await
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn token(&self, scope: &str) -> String {
+        let source = TokenSource::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
+            .token_url(self.server.token_url());
+        source.scope(scope).build().unwrap().token().await.unwrap().as_str().to_owned()
+    }
+
+    /// A customer with the SDK.
+    fn client(&self) -> ClientBuilder {
+        Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
+            .issuer(self.server.issuer())
+            .audience(self.server.audience())
+            .base_url(&self.url)
+    }
+}
+
+fn challenges(response: &Response) -> Vec<&str> {
+    response.headers().get_all(WWW_AUTHENTICATE).iter().map(|line| line.to_str().unwrap()).collect()
+}
+
+fn basic(id: &str, secret: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")))
+}
+
+#[tokio::test]
+async fn an_sdks_calls_come_through_and_so_do_those_with_app_id_and_secret() {
+    let api = Api::whole().await;
+    let answer: Value =
+        api.client().build().unwrap().get("whoami").send().await.unwrap().json().await.unwrap();
+    assert_eq!((&answer["app_id"], &answer["how"]), (&json!("app"), &json!("Bearer")));
+
+    let key = ApiKey::issue("acme_live", AuthServer::APP_ID, AuthServer::APP_SECRET).unwrap();
+    for (headers, how) in [
+        ([("authorization", basic("app", "secret"))], "Basic"),
+        ([("x-api-key", key.expose().to_owned())], "ApiKey"),
+    ] {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = api.get("/whoami", &headers).await;
+        assert_eq!(answer.status(), 200);
+        let answer: Value = answer.json().await.unwrap();
+        // What was secret does not reach the handler.
+        assert_eq!(
+            answer,
+            json!({ "app_id": "app", "how": how, "scopes": ["orders:read"], "authorization": null, "key": null })
+        );
+    }
+    // Both have the same token.
+    assert_eq!(api.server.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn an_app_id_and_secret_of_any_characters_work() {
+    let api = Api::whole().await;
+    api.server.register("shop: %41+ä", "s3cr+t%2B:\"x\"");
+    // By RFC 7617 the app id cannot have a colon; a key takes all.
+    let key = ApiKey::issue("acme", "shop: %41+ä", "s3cr+t%2B:\"x\"").unwrap();
+    let answer: Value = api.get("/whoami", &[("x-api-key", key.expose())]).await.json().await.unwrap();
+    assert_eq!(answer["app_id"], "shop: %41+ä");
+    api.server.register("a b%20", "c:d+e");
+    let answer: Value =
+        api.get("/whoami", &[("authorization", &basic("a b%20", "c:d+e"))]).await.json().await.unwrap();
+    assert_eq!(answer["app_id"], "a b%20");
+}
+
+#[tokio::test]
+async fn refusals_say_what_the_standards_say() {
+    let api = Api::start(|_, verifier, exchange| {
+        CallerLayer::new(verifier)
+            .exchange(exchange)
+            .resource_metadata("https://api.example/.well-known/oauth-protected-resource")
+    })
+    .await;
+    let metadata = "resource_metadata=\"https://api.example/.well-known/oauth-protected-resource\"";
+    let realm = "realm=\"https://api.example\"";
+
+    let none = api.get("/whoami", &[]).await;
+    assert_eq!(
+        (none.status(), &none.headers()[CACHE_CONTROL]),
+        (evertoken::http::StatusCode::UNAUTHORIZED, &"no-store".parse().unwrap())
+    );
+    assert_eq!(
+        challenges(&none),
+        [
+            format!("Bearer {realm}, {metadata}"),
+            format!("DPoP {realm}, algs=\"ES256 EdDSA\", {metadata}"),
+            format!("Basic {realm}, charset=\"UTF-8\""),
+        ]
+    );
+    assert_eq!(none.text().await.unwrap(), "");
+
+    let bad = api.get("/whoami", &[("authorization", "Bearer abc")]).await;
+    let description = "the access token is refused: it is no signed JWT";
+    assert_eq!(bad.status(), 401);
+    assert_eq!(
+        challenges(&bad)[0],
+        format!("Bearer {realm}, error=\"invalid_token\", error_description=\"{description}\", {metadata}")
+    );
+    assert_eq!(bad.headers()[CACHE_CONTROL], "no-store");
+    let body: Value = bad.json().await.unwrap();
+    assert_eq!(body, json!({ "error": "invalid_token", "error_description": description }));
+
+    let twice = api.get("/whoami", &[("authorization", "Bearer a"), ("authorization", "Bearer a")]).await;
+    assert_eq!(twice.status(), 400);
+    assert!(challenges(&twice)[0].contains("error=\"invalid_request\""));
+
+    let token = api.token("orders:read").await;
+    let bearer = format!("Bearer {token}");
+    assert_eq!(api.get("/read", &[("authorization", &bearer)]).await.status(), 200);
+    let scope = api.get("/write", &[("authorization", &bearer)]).await;
+    assert_eq!(scope.status(), 403);
+    assert_eq!(
+        challenges(&scope)[0],
+        format!(
+            "Bearer {realm}, error=\"insufficient_scope\", error_description=\"the access token does not allow this\", \
+             scope=\"orders:read orders:write\", {metadata}"
+        )
+    );
+    let both = format!("Bearer {}", api.token("orders:write orders:read").await);
+    assert_eq!(api.get("/write", &[("authorization", &both)]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_unknown_app_id_and_a_wrong_secret_are_told_in_the_same_words() {
+    let api = Api::whole().await;
+    let mut told = Vec::new();
+    let keys = ["nobody", AuthServer::APP_ID].map(|id| ApiKey::issue("acme", id, "wrong").unwrap());
+    for header in [
+        ("authorization", basic("nobody", "wrong")),
+        ("authorization", basic(AuthServer::APP_ID, "wrong")),
+        ("authorization", basic(AuthServer::APP_ID, "")),
+        ("x-api-key", keys[0].expose().to_owned()),
+        ("x-api-key", keys[1].expose().to_owned()),
+        ("x-api-key", "acme_mistyped_000000".to_owned()),
+    ] {
+        let answer = api.get("/whoami", &[(header.0, &header.1)]).await;
+        let mut headers = answer.headers().clone();
+        headers.remove("date");
+        told.push((answer.status(), headers, answer.text().await.unwrap()));
+    }
+    assert_eq!(told[0].0, 401);
+    assert!(told[0].2.contains("invalid_client"), "{}", told[0].2);
+    assert!(told.iter().all(|other| *other == told[0]), "{told:#?}");
+}
+
+#[tokio::test]
+async fn credentials_come_one_way_at_a_time_and_never_in_the_query() {
+    let api = Api::whole().await;
+    let token = api.token("orders:read").await;
+    let key = ApiKey::issue("acme", AuthServer::APP_ID, AuthServer::APP_SECRET).unwrap();
+    let (bearer, basic) = (format!("Bearer {token}"), basic("app", "secret"));
+    let key = key.expose();
+    for headers in [
+        &[("authorization", bearer.as_str()), ("x-api-key", key)][..],
+        &[("authorization", &basic), ("x-api-key", key)],
+        &[("authorization", &basic), ("authorization", &bearer)],
+        &[("x-api-key", key), ("x-api-key", key)],
+        &[("authorization", "Basic !!!")],
+        &[("authorization", "Basic YXBw")],
+        &[("authorization", "Basic YXBwOnNlY3JldAA=")],
+        &[("authorization", "Basic")],
+    ] {
+        assert_eq!(api.get("/whoami", headers).await.status(), 400, "{headers:?}");
+    }
+    for query in [
+        format!("access_token={token}"),
+        format!("x-api-key={key}"),
+        format!("api_key={key}"),
+        "client_id=app&client_secret=secret".to_owned(),
+    ] {
+        assert_eq!(api.get(&format!("/whoami?{query}"), &[]).await.status(), 401, "{query}");
+    }
+    // Without an exchange, secrets are not taken, and not looked at.
+    let plain = Api::plain().await;
+    assert_eq!(plain.get("/whoami", &[("authorization", &basic)]).await.status(), 401);
+    assert_eq!(plain.get("/whoami", &[("x-api-key", key)]).await.status(), 401);
+    assert_eq!(plain.server.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn keys_have_the_header_and_the_prefix_that_the_api_says() {
+    let api = Api::start(|_, verifier, exchange| {
+        CallerLayer::new(verifier)
+            .api_key_header("Acme-Key")
+            .unwrap()
+            .api_key_prefix("acme_live")
+            .exchange(exchange)
+    })
+    .await;
+    let key = |prefix| ApiKey::issue(prefix, AuthServer::APP_ID, AuthServer::APP_SECRET).unwrap();
+    assert_eq!(api.get("/whoami", &[("acme-key", key("acme_live").expose())]).await.status(), 200);
+    assert_eq!(api.get("/whoami", &[("acme-key", key("acme_test").expose())]).await.status(), 401);
+    assert_eq!(api.get("/whoami", &[("x-api-key", key("acme_live").expose())]).await.status(), 401);
+    assert_eq!(api.server.token_requests(), 1);
+    let verifier = Verifier::builder("https://as.example").audience("a").build().unwrap();
+    for bad in ["authorization", "", "a b"] {
+        assert!(CallerLayer::new(verifier.clone()).api_key_header(bad).is_err(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_goes_on_where_it_is_wanted() {
+    let api =
+        Api::start(|_, verifier, exchange| CallerLayer::new(verifier).exchange(exchange).forward_token())
+            .await;
+    let answer: Value =
+        api.get("/whoami", &[("authorization", &basic("app", "secret"))]).await.json().await.unwrap();
+    let forwarded = answer["authorization"].as_str().unwrap().strip_prefix("Bearer ").unwrap();
+    assert!(api.server.accepts(forwarded));
+}
+
+#[tokio::test]
+async fn where_credentials_are_optional_bad_ones_are_refused_all_the_same() {
+    let api =
+        Api::start(|_, verifier, exchange| CallerLayer::new(verifier).exchange(exchange).optional()).await;
+    assert_eq!(api.get("/optional", &[]).await.text().await.unwrap(), "false");
+    assert_eq!(
+        api.get("/optional", &[("authorization", &basic("app", "secret"))]).await.text().await.unwrap(),
+        "true"
+    );
+    assert_eq!(api.get("/optional", &[("authorization", "Bearer abc")]).await.status(), 401);
+    assert_eq!(api.get("/optional", &[("authorization", &basic("app", "wrong"))]).await.status(), 401);
+    assert_eq!(api.get("/read", &[]).await.status(), 401);
+    assert_eq!(api.get("/whoami", &[]).await.status(), 500);
+}
+
+#[tokio::test]
+async fn an_outage_takes_nothing_from_whoever_was_here_and_tells_the_others() {
+    let api = Api::whole().await;
+    let known = basic("app", "secret");
+    api.server.register("newcomer", "secret");
+    assert_eq!(api.get("/whoami", &[("authorization", &known)]).await.status(), 200);
+    api.server.fail_always(Fault::RetryAfterSeconds(503, 7));
+    assert_eq!(api.get("/whoami", &[("authorization", &known)]).await.status(), 200);
+    let late = api.get("/whoami", &[("authorization", &basic("newcomer", "secret"))]).await;
+    assert_eq!((late.status().as_u16(), challenges(&late)), (503, vec![]));
+    let after: u64 = late.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=7).contains(&after), "{after}");
+    assert_eq!(late.json::<Value>().await.unwrap()["error"], "temporarily_unavailable");
+    api.server.heal();
+    api.server.fail_always(Fault::RetryAfterSeconds(429, 9));
+    api.server.register("third", "secret");
+    let third = api.get("/whoami", &[("authorization", &basic("third", "secret"))]).await;
+    assert!(
+        [429, 503].contains(&third.status().as_u16()) && third.headers().contains_key(RETRY_AFTER),
+        "{third:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_dpop_client_comes_through_with_each_proof_once() {
+    let api = Api::whole().await;
+    let client = api.client().dpop(Dpop::new()).build().unwrap();
+    for path in ["whoami", "whoami?page=2", "nested/deep/whoami"] {
+        let answer = client.get(path).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["how"], "Dpop");
+    }
+
+    let source = client.token_source();
+    let url = reqwest::Url::parse(&format!("{}/whoami", api.url)).unwrap();
+    let proven = source.headers(&Method::GET, &url).await.unwrap();
+    let send = async |headers: HeaderMap, path: &str| {
+        let answer = api.http.get(format!("{}{path}", api.url)).headers(headers).send().await.unwrap();
+        (
+            answer.status().as_u16(),
+            answer
+                .headers()
+                .get_all(WWW_AUTHENTICATE)
+                .iter()
+                .map(|line| line.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+                .join("; "),
+        )
+    };
+    assert_eq!(send(proven.clone(), "/whoami").await.0, 200);
+    let (status, said) = send(proven.clone(), "/whoami").await;
+    assert!(status == 401 && said.contains("DPoP") && said.contains("it was used before"), "{said}");
+    assert!(
+        !said.split("DPoP").next().unwrap().contains("error"),
+        "the Bearer challenge has no error: {said}"
+    );
+    for (wrong, path, why) in [
+        (source.headers(&Method::POST, &url).await.unwrap(), "/whoami", "another method"),
+        (source.headers(&Method::GET, &url).await.unwrap(), "/optional", "another URL"),
+    ] {
+        let (status, said) = send(wrong, path).await;
+        assert!(
+            status == 401 && said.contains("error=\"invalid_dpop_proof\"") && said.contains(why),
+            "{said}"
+        );
+    }
+    // Somebody else's key, somebody else's token.
+    let thief = api.client().dpop(Dpop::new()).build().unwrap();
+    let mut stolen = thief.token_source().headers(&Method::GET, &url).await.unwrap();
+    stolen.insert(AUTHORIZATION, proven[AUTHORIZATION].clone());
+    let (status, said) = send(stolen, "/whoami").await;
+    assert!(status == 401 && said.contains("it is for another token"), "{said}");
+    let mut bare = HeaderMap::new();
+    bare.insert(AUTHORIZATION, proven[AUTHORIZATION].clone());
+    assert!(send(bare.clone(), "/whoami").await.1.contains("there is none"));
+    let token = proven[AUTHORIZATION].to_str().unwrap().strip_prefix("DPoP ").unwrap().to_owned();
+    bare.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+    assert!(send(bare, "/whoami").await.1.contains("error=\"invalid_token\""));
+}
+
+#[tokio::test]
+async fn a_token_bound_to_a_certificate_wants_that_certificate() {
+    let (mut mine, mut other) = (Vec::new(), Vec::new());
+    for certificate in [&mut mine, &mut other] {
+        let made = rcgen::generate_simple_self_signed(["client.test".to_owned()]).unwrap();
+        certificate.extend_from_slice(made.cert.der());
+    }
+    let server = AuthServer::builder().signing(Signing::Es256).start().await.unwrap();
+    let verifier = Verifier::builder(server.issuer()).audience(server.audience()).build().unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &mine);
+    let x5t = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(digest);
+    let token = server.sign(json!({}), json!({ "cnf": { "x5t#S256": x5t } })).unwrap();
+    let app = Router::new().route("/", get(whoami)).layer(CallerLayer::new(verifier));
+    for (certificate, status) in [(Some(&mine), 200), (Some(&other), 401), (None, 401)] {
+        let mut request = Request::get("/")
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .body(axum::body::Body::empty())
+            .unwrap();
+        if let Some(der) = certificate {
+            request.extensions_mut().insert(ClientCertificate::from_der(der.clone()));
+        }
+        let answer = tower::ServiceExt::oneshot(app.clone(), request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        if status == 200 {
+            let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+            assert!(String::from_utf8_lossy(&body).contains("\"how\":\"Certificate\""));
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Ledger(Arc<Mutex<Vec<UsageBatch>>>);
+
+impl UsageSink for Ledger {
+    fn write<'a>(&'a self, batch: &'a UsageBatch) -> Written<'a> {
+        self.0.lock().unwrap().push(batch.clone());
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_counted_by_whose_it_is_and_what_became_of_it() {
+    let ledger = Ledger::default();
+    let usage = Usage::builder(ledger.clone()).interval(Duration::from_secs(3600)).start().unwrap();
+    let api =
+        Api::start(|_, verifier, exchange| CallerLayer::new(verifier).exchange(exchange).usage(&usage)).await;
+    let known = basic("app", "secret");
+    for path in ["/whoami", "/read", "/read", "/write"] {
+        api.get(path, &[("authorization", &known)]).await;
+    }
+    api.get("/whoami", &[]).await;
+    api.get("/whoami", &[("authorization", "Bearer")]).await;
+    api.get("/whoami", &[("authorization", &basic("app", "wrong"))]).await;
+    usage.shutdown().await.unwrap();
+    let batches = ledger.0.lock().unwrap();
+    let mut calls: BTreeMap<Option<String>, BTreeMap<CallOutcome, u64>> = BTreeMap::new();
+    for record in batches.iter().flat_map(|batch| &batch.records) {
+        calls.insert(record.app_id.clone(), record.calls.clone());
+        if record.app_id.is_some() {
+            assert_eq!(record.scopes, BTreeMap::from([("orders:read".to_owned(), 2)]));
+        }
+    }
+    let app = BTreeMap::from([
+        (CallOutcome::Accepted, 3),
+        (CallOutcome::Forbidden, 1),
+        (CallOutcome::Unauthorized, 1),
+    ]);
+    let nobody = BTreeMap::from([(CallOutcome::Unauthorized, 1), (CallOutcome::Malformed, 1)]);
+    assert_eq!(calls, BTreeMap::from([(None, nobody), (Some("app".to_owned()), app)]));
+}
+
+#[tokio::test]
+async fn a_guard_without_a_layer_around_it_lets_nobody_through() {
+    let app =
+        Router::new().route("/", get(|| async { "secret" })).layer(RequireScope::new("orders:read").unwrap());
+    let answer =
+        tower::ServiceExt::oneshot(app, Request::new(axum::body::Body::from(Bytes::new()))).await.unwrap();
+    assert_eq!(answer.status(), 500);
+    for bad in ["", " ", "a\"b", "é"] {
+        assert!(RequireScope::new(bad).is_err(), "{bad}");
+    }
+}

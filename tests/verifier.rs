@@ -1,0 +1,383 @@
+//! The verifier beside the box: its keys over their lives, what it remembers, opaque tokens, and its clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod house;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use evertoken::server::{
+    How, Introspection, Profile, RefusalKind, TokenAlgorithm, Verifier, VerifierBuilder,
+};
+use evertoken::testing::{AuthServer, Discovery, Fault, ManualClock, Signing};
+use evertoken::{Client, ErrorKind, TokenSource};
+use house::{at_once, until};
+use serde_json::json;
+
+fn verifier(server: &AuthServer) -> VerifierBuilder {
+    Verifier::builder(server.issuer()).audience(server.audience())
+}
+
+async fn token(server: &AuthServer) -> String {
+    let source =
+        TokenSource::builder(AuthServer::APP_ID, AuthServer::APP_SECRET).token_url(server.token_url());
+    source.scope("orders:read orders:write").build().unwrap().token().await.unwrap().as_str().to_owned()
+}
+
+const S: fn(u64) -> Duration = Duration::from_secs;
+
+#[tokio::test]
+async fn a_token_says_who_calls_and_what_it_may() {
+    for signing in [Signing::Rs256, Signing::Es256] {
+        let server = AuthServer::builder().signing(signing).start().await.unwrap();
+        let verifier = verifier(&server).build().unwrap();
+        let caller = verifier.verify(&token(&server).await).await.unwrap();
+        assert_eq!(caller.app_id(), AuthServer::APP_ID);
+        assert_eq!(caller.scopes().collect::<Vec<_>>(), ["orders:read", "orders:write"]);
+        assert!(caller.has_scope("orders:read") && !caller.has_scope("orders"));
+        assert_eq!((caller.how(), &caller.claims()["iss"]), (How::Bearer, &json!(server.issuer())));
+        let left = caller.expires_at().unwrap().duration_since(SystemTime::now()).unwrap();
+        assert!(left > S(3500) && left <= S(3601), "{left:?}");
+        assert!(caller.issued_at().unwrap() <= SystemTime::now());
+        assert_eq!((server.jwks_requests(), server.discovery_requests()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_token_seen_before_is_ready_at_once_and_so_is_one_whose_key_is_held() {
+    let server = AuthServer::start().await.unwrap();
+    let verifier = verifier(&server).build().unwrap();
+    let [first, second] = [token(&server).await, token(&server).await];
+    assert!(at_once(verifier.verify(&first)).is_none(), "the keys must be read first");
+    verifier.verify(&first).await.unwrap();
+    server.outage();
+    assert!(at_once(verifier.verify(&first)).unwrap().is_ok());
+    assert!(at_once(verifier.verify(&second)).unwrap().is_ok());
+    assert_eq!(verifier.condition().tokens, 2);
+}
+
+#[tokio::test]
+async fn the_keys_are_read_once_for_all_who_wait() {
+    let server = AuthServer::start().await.unwrap();
+    let verifier = verifier(&server).build().unwrap();
+    let token = token(&server).await;
+    let all = (0..100).map(|_| {
+        let (verifier, token) = (verifier.clone(), token.clone());
+        tokio::spawn(async move { verifier.verify(&token).await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(server.jwks_requests(), 1);
+}
+
+#[tokio::test]
+async fn prefetch_tells_what_is_wrong() {
+    let server = AuthServer::start().await.unwrap();
+    let good = verifier(&server).build().unwrap();
+    good.prefetch().await.unwrap();
+    assert_eq!(good.condition().keys, 1);
+
+    server.set_discovery(Discovery::None);
+    let error = verifier(&server).build().unwrap().prefetch().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidResponse);
+    assert!(error.to_string().contains("the issuer has no metadata"), "{error}");
+    // Told where they lie, it needs none.
+    verifier(&server).jwks_url(server.jwks_url()).build().unwrap().prefetch().await.unwrap();
+
+    for (fault, said) in [
+        (Fault::RetryAfterSeconds(503, 7), "503"),
+        (Fault::Garbage, "not JSON"),
+        (Fault::EndlessBody, "longer than 1 MiB"),
+        (Fault::Reset, "broke off"),
+    ] {
+        server.fail_next_jwks(fault);
+        let verifier = verifier(&server).jwks_url(server.jwks_url()).build().unwrap();
+        let error = verifier.prefetch().await.unwrap_err();
+        let text = format!("{error} {:?}", std::error::Error::source(&error));
+        assert!(text.contains(said) && text.contains("/jwks"), "{said}: {text}");
+        assert!(error.is_retryable(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_by_the_first_token_that_names_it() {
+    let server = AuthServer::start().await.unwrap();
+    let verifier = verifier(&server).build().unwrap();
+    let old = token(&server).await;
+    verifier.verify(&old).await.unwrap();
+    // Again and again: a reading that finds what it was for holds nobody up.
+    for round in 2..5 {
+        server.rotate_keys().unwrap();
+        server.drop_old_keys();
+        verifier.verify(&token(&server).await).await.unwrap();
+        assert_eq!(server.jwks_requests(), round);
+    }
+    // What was verified stays so to its end; a key that is no longer published verifies nothing new.
+    verifier.verify(&old).await.unwrap();
+    verifier.purge(AuthServer::APP_ID);
+    let refusal = verifier.verify(&old).await.unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::InvalidToken);
+}
+
+#[tokio::test]
+async fn keys_are_renewed_ahead_of_their_age_and_kept_when_that_fails() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    let signed = |jti: &str, exp| server.sign(json!({}), json!({ "jti": jti, "exp": exp })).unwrap();
+    let wall = || clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    verifier.verify(&signed("1", wall() + 60)).await.unwrap();
+    clock.advance(S(440));
+    tokio::task::yield_now().await;
+    assert_eq!(server.jwks_requests(), 1);
+    clock.advance(S(101));
+    until("the keys are renewed", || {
+        server.jwks_requests() == 2 && verifier.condition().keys_age == Some(S(0))
+    })
+    .await;
+
+    server.outage();
+    for _ in 0..23 {
+        clock.advance(S(3600));
+        let known = at_once(verifier.verify(&signed("2", wall() + 60))).expect("no token waits");
+        known.unwrap();
+    }
+    until("the failure shows", || verifier.condition().last_error.is_some()).await;
+    clock.advance(S(3600));
+    let refusal = verifier.verify(&signed("3", wall() + 60)).await.unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::Unavailable);
+    assert!(refusal.retry_after().is_some(), "{refusal:?}");
+
+    server.recover().await.unwrap();
+    clock.advance(S(300));
+    until("the keys are read again", || verifier.condition().last_error.is_none()).await;
+    verifier.verify(&signed("4", wall() + 60)).await.unwrap();
+}
+
+#[tokio::test]
+async fn without_keys_calls_are_told_when_to_come_again() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    server.fail_always_jwks(Fault::RetryAfterSeconds(503, 40));
+    let token = token(&server).await;
+    let refusal = verifier.verify(&token).await.unwrap_err();
+    assert_eq!((refusal.kind(), refusal.retry_after()), (RefusalKind::Unavailable, Some(S(40))));
+    let again = at_once(verifier.verify(&token)).expect("nobody is asked before").unwrap_err();
+    assert_eq!(again.retry_after(), Some(S(40)));
+    assert_eq!(server.jwks_requests(), 1);
+    server.heal();
+    clock.advance(S(40));
+    until("the task has read them", || verifier.condition().keys == 1).await;
+    verifier.verify(&token).await.unwrap();
+    assert_eq!(server.jwks_requests(), 2);
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_five_seconds() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    server.fail_next_jwks(Fault::Hang);
+    let token = token(&server).await;
+    let waiting = tokio::spawn({
+        let verifier = verifier.clone();
+        async move { verifier.verify(&token).await }
+    });
+    until("the keys are asked for", || server.jwks_requests() == 1).await;
+    clock.advance(S(5));
+    assert_eq!(waiting.await.unwrap().unwrap_err().kind(), RefusalKind::Unavailable);
+    let error = verifier.condition().last_error.unwrap().to_string();
+    assert!(error.contains("not read within 5 s") && error.contains(&server.issuer()), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_is_remembered_no_longer_than_it_lives() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).leeway(S(30)).build().unwrap();
+    let exp = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + 100;
+    let token = server.sign(json!({}), json!({ "exp": exp })).unwrap();
+    verifier.verify(&token).await.unwrap();
+    clock.advance(S(101));
+    // Within the leeway it is taken, and not remembered.
+    verifier.verify(&token).await.unwrap();
+    assert_eq!(verifier.condition().tokens, 0);
+    clock.advance(S(30));
+    let refusal = verifier.verify(&token).await.unwrap_err();
+    assert_eq!((refusal.kind(), refusal.reason()), (RefusalKind::InvalidToken, "it has expired"));
+}
+
+#[tokio::test]
+async fn neither_clock_set_back_lengthens_a_remembered_life() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let verifier = verifier(&server).clock(clock.clone()).leeway(S(0)).build().unwrap();
+    let exp = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + 100;
+    let token = server.sign(json!({}), json!({ "exp": exp, "iat": exp - 4000, "nbf": null })).unwrap();
+    verifier.verify(&token).await.unwrap();
+    clock.advance(S(90));
+    clock.set_wall(clock.wall() - S(1000));
+    clock.advance(S(20));
+    // It is found no more, and judged anew by the clock as it is now.
+    at_once(verifier.verify(&token)).unwrap().unwrap();
+    clock.set_wall(clock.wall() + S(2000));
+    assert!(at_once(verifier.verify(&token)).unwrap().is_err());
+}
+
+#[tokio::test]
+async fn auth0s_tokens_are_read_by_their_profile() {
+    let server = AuthServer::start().await.unwrap();
+    let auth0 = verifier(&server).profile(Profile::Auth0).build().unwrap();
+    let header = json!({ "typ": "JWT" });
+    let claims = json!({
+        "azp": "shop", "client_id": null, "jti": null, "sub": "shop@clients", "scope": "read:a",
+        "permissions": ["read:a", "write:a"], "gty": "client-credentials",
+    });
+    let token = server.sign(header, claims).unwrap();
+    let caller = auth0.verify(&token).await.unwrap();
+    assert_eq!((caller.app_id(), caller.scopes().collect::<Vec<_>>()), ("shop", vec!["read:a", "write:a"]));
+    let refusal = verifier(&server).build().unwrap().verify(&token).await.unwrap_err();
+    assert_eq!(refusal.reason(), "its type is not that of an access token");
+}
+
+#[tokio::test]
+async fn opaque_tokens_are_asked_about_once_and_then_remembered() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    server.register("api", "its secret: 1%+");
+    let clock = Arc::new(ManualClock::default());
+    let introspection = Introspection::new("api", "its secret: 1%+").max_age(S(60));
+    let verifier = verifier(&server).clock(clock.clone()).introspection(introspection).build().unwrap();
+    let token = token(&server).await;
+    let all = (0..50).map(|_| {
+        let (verifier, token) = (verifier.clone(), token.clone());
+        tokio::spawn(async move { verifier.verify(&token).await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        let caller = one.await.unwrap().unwrap();
+        assert_eq!((caller.app_id(), caller.has_scope("orders:read")), (AuthServer::APP_ID, true));
+    }
+    assert_eq!(server.introspections(), 1);
+
+    // What was revoked is taken until the answer is too old, or purged.
+    server.revoke(&token);
+    verifier.verify(&token).await.unwrap();
+    verifier.purge("another");
+    verifier.verify(&token).await.unwrap();
+    clock.advance(S(60));
+    for _ in 0..3 {
+        assert_eq!(verifier.verify(&token).await.unwrap_err().kind(), RefusalKind::InvalidToken);
+    }
+    assert_eq!(server.introspections(), 2);
+    assert_eq!(server.jwks_requests(), 0);
+}
+
+#[tokio::test]
+async fn a_failed_introspection_is_shared_and_takes_nothing_away() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    let clock = Arc::new(ManualClock::default());
+    let introspection = Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET).max_age(S(600));
+    let verifier = verifier(&server).clock(clock.clone()).introspection(introspection).build().unwrap();
+    let [held, other] = [token(&server).await, token(&server).await];
+    verifier.verify(&held).await.unwrap();
+
+    server.fail_next_introspection(Fault::RetryAfterSeconds(503, 3));
+    let all = [(); 20].map(|()| {
+        let (verifier, other) = (verifier.clone(), other.clone());
+        tokio::spawn(async move { verifier.verify(&other).await })
+    });
+    for one in all {
+        let refusal = one.await.unwrap().unwrap_err();
+        assert_eq!((refusal.kind(), refusal.retry_after()), (RefusalKind::Unavailable, Some(S(3))));
+    }
+    assert_eq!(server.introspections(), 2);
+    verifier.verify(&held).await.unwrap();
+    clock.advance(S(3));
+    verifier.verify(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_secret_of_the_api_itself_is_not_the_callers_fault() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    let verifier = verifier(&server).introspection(Introspection::new("api", "wrong")).build().unwrap();
+    let refusal = verifier.verify(&token(&server).await).await.unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::Unavailable);
+}
+
+#[tokio::test]
+async fn the_audience_of_an_opaque_token_counts_unless_the_server_names_none() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    let introspection = || Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET);
+    let elsewhere = Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
+        .token_url(server.token_url())
+        .audience("https://other.example")
+        .base_url(server.api_url())
+        .build()
+        .unwrap();
+    let token = elsewhere.token_source().token().await.unwrap();
+    for introspection in [introspection(), introspection().audience_optional()] {
+        let verifier = verifier(&server).introspection(introspection).build().unwrap();
+        let refusal = verifier.verify(token.as_str()).await.unwrap_err();
+        assert_eq!(refusal.reason(), "it is for another audience");
+    }
+}
+
+#[test]
+fn mistakes_are_told_by_build() {
+    let fine = || Verifier::builder("https://as.example/").audience("https://api.example");
+    fine().build().unwrap();
+    for (builder, said) in [
+        (Verifier::builder("https://as.example/"), "no audience"),
+        (fine().audience(""), "no audience"),
+        (Verifier::builder("as.example").audience("a"), "not a URL"),
+        (Verifier::builder("http://as.example").audience("a"), "plain http"),
+        (fine().jwks_url("http://as.example/keys"), "plain http"),
+        (fine().introspection(Introspection::new("a", "b").url("nowhere")), "not a URL"),
+        (fine().public_url("api.example"), "not a URL"),
+        (fine().algorithms([]), "no algorithm"),
+        (fine().leeway(S(301)), "leeway"),
+        (fine().root_certificate("canary"), "no certificate"),
+        (fine().proxy("canary"), "not a URL"),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains(said) && !error.to_string().contains("canary"), "{said}: {error}");
+    }
+    assert!(fine().algorithms([TokenAlgorithm::Es384]).build().is_ok());
+}
+
+/// A verifier in a `static` is used by one runtime after the other.
+#[test]
+fn it_survives_the_end_of_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (outer, clock) = (runtime(), Arc::new(ManualClock::default()));
+    let server = outer.block_on(AuthServer::start()).unwrap();
+    let verifier = verifier(&server).clock(clock.clone()).build().unwrap();
+    let inner = runtime();
+    let sign = || server.sign(json!({}), json!({ "exp": 9_999_999_999_u64 })).unwrap();
+    let [first, second] = [sign(), {
+        server.rotate_keys().unwrap();
+        sign()
+    }];
+    server.set_jwks(None);
+    std::thread::scope(|scope| {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = scope.spawn(|| outer.block_on(async { stopped.await.ok() }));
+        inner.block_on(verifier.verify(&first)).unwrap();
+        drop(inner);
+        clock.advance(S(700));
+        // Old as they are the keys serve, and are renewed by the task that this starts.
+        let next = runtime();
+        next.block_on(async {
+            verifier.verify(&second).await.unwrap();
+            until("a new task has read them", || server.jwks_requests() == 2).await;
+        });
+        stop.send(()).unwrap();
+        serving.join().unwrap();
+    });
+}
