@@ -10,6 +10,7 @@ CARGO_DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 BOTH := tests/both_providers/Cargo.toml
 FUZZ := tests/fuzz/Cargo.toml
 PEERS := benches/peers/Cargo.toml
+BENCH_SERVER := benches/server/Cargo.toml
 
 # libFuzzer wants the compiler to count branches, and the address sanitizer wants a nightly one. These are the flags of
 # `cargo fuzz build`, which works as well.
@@ -33,7 +34,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind fuzz fuzz-build audit fleet bench python
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -45,19 +46,21 @@ fmt: ## Formats the code
 	cargo fmt --manifest-path $(BOTH)
 	cargo fmt --manifest-path $(FUZZ)
 	cargo fmt --manifest-path $(PEERS)
+	cargo fmt --manifest-path $(BENCH_SERVER)
 
 lint: ## Formatting, and clippy with no feature, each alone, and all
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(BOTH) --check
 	cargo fmt --manifest-path $(FUZZ) --check
 	cargo fmt --manifest-path $(PEERS) --check
+	cargo fmt --manifest-path $(BENCH_SERVER) --check
 	for feature in $(FEATURES); do \
 	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
 	done
 	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
 	cargo clippy --locked --manifest-path $(FUZZ) --all-targets --target-dir target -- -D warnings
 
-unit: ## All tests, examples and doc tests
+unit: nginx ## All tests, examples and doc tests
 	cargo test --locked --workspace --all-features --all-targets
 	cargo test --locked --workspace --all-features --doc
 
@@ -117,6 +120,15 @@ leak-check: valgrind ## Clients in every state under valgrind, which finds what 
 
 toolchain-%:
 	rustup run $* rustc --version || rustup toolchain install $* --profile minimal
+
+nginx:
+	PATH="$$PATH:/usr/sbin" command -v nginx || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y --no-install-recommends nginx-light; }
+
+bench-server: wrk ## Measures the API's side beside its peers, and writes the tables in the README
+	cargo run --locked --release --manifest-path $(BENCH_SERVER)
+
+wrk:
+	command -v wrk || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y --no-install-recommends wrk; }
 
 valgrind:
 	command -v valgrind || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y valgrind; }

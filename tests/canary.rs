@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use evertoken::http::Method;
+use evertoken::http::{Method, Request, Response};
 use evertoken::reqwest;
-use evertoken::server::Exchange;
+use evertoken::server::{Caller, CallerLayer, Exchange, Introspection, Verifier};
 use evertoken::testing::{AuthServer, Fault, fixed_client};
 use evertoken::{
     ApiKey, AppCredentials, Client, ClientAuth, ClientBuilder, CredentialSource, Dpop, Error, ErrorKind,
@@ -541,6 +541,63 @@ async fn exchanges(server: &AuthServer) {
     show_error(&mistaken.build().unwrap_err());
 }
 
+/// The API itself, that is sent tokens and secrets, good and bad, and asks about them at a server that repeats everything.
+async fn verifications(server: &AuthServer) {
+    let builder = || Verifier::builder(server.issuer()).audience(server.audience());
+    let introspection = || Introspection::new(APP_ID, SECRET).max_age(Duration::ZERO);
+    show((builder().introspection(introspection()), introspection()));
+    show_error(&builder().jwks_url(format!("https://app:{CANARY}@as.example/")).build().unwrap_err());
+    let source = self::builder(server).audience(server.audience()).build().unwrap();
+    let jwt = source.token().await.unwrap();
+    server.set_opaque(true);
+    source.invalidate(&jwt);
+    let exchange = Exchange::builder(server.issuer()).audience(server.audience()).build().unwrap();
+    let opaque = exchange.token(APP_ID, &SECRET.into(), None).await.unwrap();
+    server.set_opaque(false);
+    let basic = |secret: &str| format!("Basic {}", STANDARD.encode(format!("id:{secret}")));
+    let key = ApiKey::issue("acme", APP_ID, SECRET).unwrap();
+    let sent = [
+        ("authorization", format!("Bearer {}", jwt.as_str())),
+        ("authorization", format!("Bearer {}x", jwt.as_str())),
+        ("authorization", format!("DPoP {}", jwt.as_str())),
+        ("authorization", format!("Bearer {}", opaque.as_str())),
+        ("authorization", format!("Bearer {CANARY}")),
+        ("authorization", format!("Nonsense {CANARY}")),
+        ("authorization", basic(SECRET)),
+        ("authorization", basic(CANARY)),
+        ("x-api-key", key.expose().to_owned()),
+        ("x-api-key", format!("acme_{CANARY}_000000")),
+    ];
+    for fault in indiscretions().into_iter().map(Some).chain([None]) {
+        let verifier = builder().introspection(introspection()).build().unwrap();
+        let layer = CallerLayer::new(verifier.clone()).exchange(exchange.clone()).forward_token();
+        show((&verifier, &layer));
+        // With a fault, what has the server asked.
+        let sent = if fault.is_some() { &sent[..4] } else { &sent[..] };
+        for (name, value) in sent {
+            if let Some(fault) = &fault {
+                server.fail_next_introspection(fault.clone());
+                server.fail_next_jwks(fault.clone());
+            }
+            let inner = tower::service_fn(async |request: Request<()>| {
+                show(request.extensions().get::<Caller>());
+                Ok::<_, std::convert::Infallible>(Response::new(axum::body::Body::empty()))
+            });
+            let request = Request::get("/orders").header(*name, value).body(()).unwrap();
+            let answer = tower::ServiceExt::oneshot(layer.layer(inner), request).await.unwrap();
+            show(&answer);
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+            put_out(&format!("{}\n", String::from_utf8_lossy(&body)));
+            let (parts, ()) = Request::get("/").header(*name, value).body(()).unwrap().into_parts();
+            let judged = verifier.verify_request(&parts).await;
+            show(&judged);
+            put_out(&judged.map_or_else(|refusal| format!("{refusal}\n"), |_| String::new()));
+            show(verifier.condition());
+            server.heal();
+        }
+    }
+}
+
 /// A program that falls over with our things in its hands.
 async fn panics(server: &AuthServer) {
     let client = builder(server).build().unwrap();
@@ -567,6 +624,7 @@ async fn nothing_secret_is_put_out() {
     unsearchable.extend(bound(&server).await);
     sources(&server).await;
     exchanges(&server).await;
+    verifications(&server).await;
     panics(&server).await;
     show((&server, server.log()));
     show(metrics.snapshot().into_vec());
@@ -612,6 +670,12 @@ async fn nothing_secret_is_put_out() {
         "no token for an app",
         "evertoken_exchange_requests_total",
         "Exchange {",
+        "Caller {",
+        "a request is refused",
+        "the access token is refused",
+        "introspection failed",
+        "the issuer's keys could not be read",
+        "invalid_client",
     ] {
         assert!(output.contains(word), "{word:?} is nowhere in the output");
     }

@@ -83,9 +83,10 @@ fn judged(
     let document = super::document::Document::parse(answer.body()).ok();
     let quoter = Quoter {
         credentials: asked.credentials,
-        token: Some(token),
+        token: document.as_ref().and_then(|document| document.text("access_token")),
         assertion: asked.assertion,
-        proof: None,
+        // What else was in the request and must not come back.
+        proof: Some(token),
     };
     // Some do not introspect their own JWTs (oidc-provider, better-auth).
     let code = document.as_ref().and_then(|document| document.text("error"));
@@ -93,5 +94,6 @@ fn judged(
         return Ok(None);
     }
     let error = refusal::classify(answer, document.as_ref(), asked, &quoter);
+    let error = error.prefixed("tokens cannot be introspected");
     Err(error.with_server(origin::shown(asked.endpoint)).with_status(status.as_u16()))
 }

@@ -382,7 +382,11 @@ mod tests {
         let other = Prover::new().proof(json!({}), json!({ "iat": 1060 }));
         seen.verify(&with(&[&other]), &at(1060)).unwrap();
         let held = || {
-            seen.shards.iter().map(|shard| lock(shard).now.len() + lock(shard).before.len()).sum::<usize>()
+            let of = |shard: &Mutex<Shard>| {
+                let shard = lock(shard);
+                shard.now.len() + shard.before.len()
+            };
+            seen.shards.iter().map(of).sum::<usize>()
         };
         assert_eq!(held(), 2);
         for shard in &seen.shards {

@@ -10,6 +10,7 @@ mod dpop;
 mod endings;
 mod provider;
 mod registration;
+mod verifier;
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -187,6 +187,12 @@ impl Provider {
         request.send().await.unwrap().error_for_status().unwrap();
     }
 
+    /// Signs with a new key from now on; the old ones stay published.
+    pub(crate) async fn rotate_keys(&self) {
+        let request = self.http.post(format!("{}/control/keys", self.issuer()));
+        request.send().await.unwrap().error_for_status().unwrap();
+    }
+
     /// The token requests that were answered so far.
     pub(crate) async fn requests(&self) -> Vec<TokenRequest> {
         let request = self.http.get(format!("{}/control/requests", self.issuer()));

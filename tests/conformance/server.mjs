@@ -9,6 +9,7 @@
 //   GET  /control/requests  the token requests so far: [{auth: "basic" | "post" | "assertion" | "certificate", status}]
 //   GET  /control/assertions  the client assertions in them
 //   GET  /control/proofs    the DPoP proofs in them
+//   POST /control/keys      signs with a new key from now on; the old ones stay published
 //
 // With TLS={key, cert, ca, own} in the environment, each PEM, it is an https server at localhost, with another beside it
 // that asks for client certificates: the client `shop-tls` has one of `ca` for client.test, `shop-self` has `own`.
@@ -110,10 +111,17 @@ class Adapter {
   }
 }
 
+const signingKey = () => ({
+  ...generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' }),
+  alg: 'RS256',
+  use: 'sig',
+  kid: randomBytes(8).toString('hex'),
+});
+
 const configuration = {
   adapter: Adapter,
   cookies: { keys: [randomBytes(32).toString('hex')] },
-  jwks: { keys: [generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' })] },
+  jwks: { keys: [signingKey()] },
   scopes: ['openid', ...RESOURCE.scope.split(' ')],
   ttl: { ClientCredentials: (_ctx, token) => token.resourceServer?.accessTokenTTL ?? OPAQUE_LIFETIME },
   features: {
@@ -148,6 +156,10 @@ async function control(request, response) {
     const { client_id, client_secret } = await json(request);
     const key = `Client:${client_id}`;
     records.set(key, { ...records.get(key), client_secret });
+    response.writeHead(204).end();
+  } else if (request.url === '/control/keys') {
+    configuration.jwks = { keys: [signingKey(), ...configuration.jwks.keys] };
+    answer = provide();
     response.writeHead(204).end();
   } else if (request.url === '/control/requests') {
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(requests));
@@ -191,8 +203,7 @@ if (TLS) {
     },
   };
 }
-const provider = new Provider(issuer, configuration);
-provider.use(async (ctx, next) => {
+const observe = async (ctx, next) => {
   await next();
   if (ctx.path !== '/token') return;
   const assertion = ctx.oidc?.body?.client_assertion;
@@ -201,8 +212,14 @@ provider.use(async (ctx, next) => {
   const secret = ctx.headers.authorization === undefined ? 'post' : 'basic';
   const auth = assertion ? 'assertion' : ctx.socket.getPeerX509Certificate?.() ? 'certificate' : secret;
   requests.push({ auth, status: ctx.status });
-});
-const answer = provider.callback();
+};
+// It reads its keys only once: others want another one.
+const provide = () => {
+  const provider = new Provider(issuer, configuration);
+  provider.use(observe);
+  return provider.callback();
+};
+let answer = provide();
 for (const each of servers) {
   each.on('request', (request, response) =>
     request.url.startsWith('/control/') ? control(request, response) : answer(request, response));

@@ -130,7 +130,7 @@ impl Introspector {
         let pause = pause.clamp(PAUSE, 300 * PAUSE);
         let mut failed = lock(&self.failed);
         if failed.is_none() {
-            tracing::warn!(target: "evertoken", %error, "tokens cannot be introspected; those at hand serve on");
+            tracing::warn!(target: "evertoken", %error, "introspection failed; the tokens at hand serve on");
         }
         *failed = Some((self.clock.now(), pause));
         Refusal::unavailable(Some(pause))

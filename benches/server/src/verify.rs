@@ -1,0 +1,135 @@
+//! From the text of an access token to who calls: one that was seen before, and one that was not.
+
+use std::pin::pin;
+use std::sync::Barrier;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use axum_jwt_auth::{JwtDecoder, LocalDecoder};
+use evertoken::server::Verifier;
+use evertoken::testing::{AuthServer, Signing};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use jwt_authorizer::JwtAuthorizer;
+use serde::Deserialize;
+use serde_json::json;
+
+/// What an API wants to know, for the peers to read into.
+#[derive(Debug, Clone, Deserialize)]
+struct Claims {
+    client_id: String,
+    #[serde(default)]
+    scope: String,
+}
+
+const THREADS: [usize; 4] = [1, 2, 4, 8];
+
+/// Each round is as long, and of the rounds the median counts.
+const ROUND: Duration = Duration::from_millis(300);
+const ROUNDS: usize = 7;
+
+/// What is ready at once; nothing here waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("a verification waited"),
+    }
+}
+
+/// Nanoseconds for one call, with so many threads that do nothing else.
+fn per_call(threads: usize, call: &(dyn Fn(usize) + Sync)) -> f64 {
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = Barrier::new(threads);
+            let spent: Vec<f64> = std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads)
+                    .map(|worker| {
+                        let start = &start;
+                        scope.spawn(move || {
+                            start.wait();
+                            let (begun, mut calls) = (Instant::now(), 0_usize);
+                            while begun.elapsed() < ROUND {
+                                (0..16).for_each(|n| call(worker * 7919 + calls + n));
+                                calls += 16;
+                            }
+                            begun.elapsed().as_secs_f64() * 1e9 / calls as f64
+                        })
+                    })
+                    .collect();
+                workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+            });
+            spent.iter().sum::<f64>() / threads as f64
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[ROUNDS / 2]
+}
+
+pub async fn measure() -> Vec<Vec<String>> {
+    let header = ["what", "signature", "1_thread", "2_threads", "4_threads", "8_threads"];
+    let mut table = vec![header.map(str::to_owned).to_vec()];
+    for (signing, name) in [(Signing::Rs256, "RS256"), (Signing::Es256, "ES256")] {
+        let server = AuthServer::builder().signing(signing).start().await.unwrap();
+        let (issuer, audience) = (server.issuer(), server.audience());
+        let tokens: Vec<String> = (0..512)
+            .map(|n| {
+                let claims = json!({ "jti": format!("a-token-of-the-usual-length-{n}"), "scope": "orders:read orders:write", "sub": "app@clients", "azp": "app", "gty": "client-credentials", "org": "org_0123456789abcdef" });
+                server.sign(json!({}), claims).unwrap()
+            })
+            .collect();
+        let token = |n: usize| tokens[n % tokens.len()].as_str();
+        println!("{name}: tokens of {} bytes", tokens[0].len());
+
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(server.jwks()["keys"][0].clone()).unwrap();
+        let key = DecodingKey::from_jwk(&jwk).unwrap();
+        let algorithm = if name == "RS256" { Algorithm::RS256 } else { Algorithm::ES256 };
+        let mut validation = Validation::new(algorithm);
+        validation.set_audience(&[&audience]);
+        validation.set_issuer(&[&issuer]);
+        let bare = |n| {
+            let claims = decode::<Claims>(token(n), &key, &validation).unwrap().claims;
+            std::hint::black_box((claims.client_id, claims.scope));
+        };
+
+        let ours = || Verifier::builder(issuer.clone()).audience(audience.clone());
+        let (seen, first) = (ours().build().unwrap(), ours().remembered(1).build().unwrap());
+        for verifier in [&seen, &first] {
+            verifier.prefetch().await.unwrap();
+        }
+        let seen = |n| drop(std::hint::black_box(now(seen.verify(token(n))).unwrap()));
+        (0..tokens.len()).for_each(seen);
+        let first = |n| drop(std::hint::black_box(now(first.verify(token(n))).unwrap()));
+
+        let validation = jwt_authorizer::Validation::new().iss(&[&issuer]).aud(&[&audience]);
+        let authorizer = JwtAuthorizer::<Claims>::from_jwks_text(&server.jwks().to_string());
+        let authorizer = authorizer.validation(validation).build().await.unwrap();
+        let authorizer = |n| drop(std::hint::black_box(now(authorizer.check_auth(token(n))).unwrap()));
+
+        let jwk: jsonwebtoken10::jwk::Jwk = serde_json::from_value(server.jwks()["keys"][0].clone()).unwrap();
+        let ten =
+            if name == "RS256" { jsonwebtoken10::Algorithm::RS256 } else { jsonwebtoken10::Algorithm::ES256 };
+        let mut validation = jsonwebtoken10::Validation::new(ten);
+        validation.set_audience(&[&audience]);
+        validation.set_issuer(&[&issuer]);
+        let keys = vec![jsonwebtoken10::DecodingKey::from_jwk(&jwk).unwrap()];
+        let decoder = LocalDecoder::builder().keys(keys).validation(validation).build().unwrap();
+        let decoder = |n| {
+            let decoded = now(JwtDecoder::<Claims>::decode(&decoder, token(n))).unwrap();
+            std::hint::black_box(decoded.claims.client_id.len());
+        };
+
+        let contenders: [(&str, &(dyn Fn(usize) + Sync)); 5] = [
+            ("evertoken, seen before", &seen),
+            ("evertoken, for the first time", &first),
+            ("jsonwebtoken 11 alone, its aws-lc provider", &bare),
+            ("jwt-authorizer", &authorizer),
+            ("axum-jwt-auth", &decoder),
+        ];
+        for (what, call) in contenders {
+            let mut row = vec![what.to_owned(), name.to_owned()];
+            row.extend(THREADS.map(|threads| format!("{:.0}", per_call(threads, call))));
+            println!("{}", row.join(","));
+            table.push(row);
+        }
+    }
+    table
+}

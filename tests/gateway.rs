@@ -1,0 +1,392 @@
+//! The example gateway, in front of an upstream that tells what reaches it; by itself and behind a real nginx.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../examples/gateway.rs"]
+mod gateway;
+mod house;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Request;
+use evertoken::http::{HeaderMap, Method, StatusCode};
+use evertoken::testing::AuthServer;
+use evertoken::{ApiKey, Client, ClientBuilder, Dpop, reqwest};
+use gateway::{Config, Gateway};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// Tells what came, without the token; and gives a long body where it is asked for.
+async fn upstream(request: Request) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    let (parts, body) = request.into_parts();
+    match parts.uri.path() {
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            return "at last".into_response();
+        }
+        "/long" => {
+            return (
+                StatusCode::CREATED,
+                [("x-kind", "long"), ("connection", "x-hop"), ("x-hop", "1")],
+                "x".repeat(3 << 20),
+            )
+                .into_response();
+        }
+        _ => {}
+    }
+    let body = axum::body::to_bytes(body, 16 << 20).await.unwrap();
+    let all = |name: &str| {
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+            .collect::<Vec<_>>()
+    };
+    let names: Vec<&str> = parts.headers.keys().map(|name| name.as_str()).collect();
+    axum::Json(json!({
+        "method": parts.method.as_str(), "uri": parts.uri.to_string(), "body": body.len(), "names": names,
+        "app": all("x-app-id"), "scopes": all("x-scopes"), "authorization": all("authorization"), "for": all("x-forwarded-for"),
+    }))
+    .into_response()
+}
+
+async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+struct Setting {
+    server: AuthServer,
+    gateway: Gateway,
+    upstream: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl Setting {
+    async fn new(public_url: Option<String>, usage_file: Option<String>) -> Self {
+        let server = AuthServer::start().await.unwrap();
+        let upstream = serve(Router::new().fallback(upstream)).await;
+        let gateway = Gateway::start(Config {
+            issuer: server.issuer(),
+            audience: server.audience(),
+            scope: Some("orders:read".into()),
+            upstream: format!("http://{upstream}/"),
+            listen: "127.0.0.1:0".into(),
+            admin: "127.0.0.1:0".into(),
+            public_url,
+            usage_file,
+            anonymous: false,
+        })
+        .await
+        .unwrap();
+        Self { server, gateway, upstream, http: reqwest::Client::new() }
+    }
+
+    fn front(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.address)
+    }
+
+    fn back(&self, path: &str) -> String {
+        format!("http://{}{path}", self.gateway.admin)
+    }
+
+    fn client(&self, base: &str) -> ClientBuilder {
+        let builder = Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET);
+        builder
+            .issuer(self.server.issuer())
+            .audience(self.server.audience())
+            .scope("orders:read")
+            .base_url(base)
+    }
+
+    fn assert_introduced(&self, told: &Value) {
+        assert_eq!((&told["app"], &told["scopes"]), (&json!(["app"]), &json!(["orders:read"])));
+        let authorization = told["authorization"].as_array().unwrap();
+        let token = authorization[0].as_str().unwrap().strip_prefix("Bearer ").unwrap();
+        assert!(authorization.len() == 1 && self.server.accepts(token));
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_caller_comes_out_with_a_verified_token() {
+    let setting = Setting::new(None, None).await;
+    let key = ApiKey::issue("acme", AuthServer::APP_ID, AuthServer::APP_SECRET).unwrap();
+    let orders = setting.front("/orders?page=2&q=%20x");
+    let forged = |request: reqwest::RequestBuilder| {
+        request
+            .header("x-app-id", "root")
+            .header("x-scopes", "all")
+            .header("x-forwarded-for", "10.0.0.1")
+            .header("connection", "x-gone")
+            .header("x-gone", "1")
+            .header("te", "trailers")
+    };
+    let sdk = setting.client(&setting.front("/")).build().unwrap();
+    for answer in [
+        forged(setting.http.post(&orders).basic_auth("app", Some("secret")))
+            .body("twelve bytes")
+            .send()
+            .await
+            .unwrap(),
+        forged(setting.http.post(&orders).header("x-api-key", key.expose()))
+            .body("twelve bytes")
+            .send()
+            .await
+            .unwrap(),
+        sdk.post("orders?page=2&q=%20x").body("twelve bytes").send().await.unwrap(),
+    ] {
+        assert_eq!(answer.status(), 200);
+        let told: Value = answer.json().await.unwrap();
+        setting.assert_introduced(&told);
+        assert_eq!(
+            (&told["method"], &told["uri"], &told["body"]),
+            (&json!("POST"), &json!("/orders?page=2&q=%20x"), &json!(12))
+        );
+        assert_eq!(told["for"], json!(["127.0.0.1"]));
+        let names = told["names"].as_array().unwrap();
+        assert!(
+            ["x-api-key", "x-gone", "te", "connection"].iter().all(|gone| !names.contains(&json!(gone))),
+            "{names:?}"
+        );
+    }
+    for refused in [
+        setting.http.get(&orders).send().await.unwrap(),
+        setting.http.get(&orders).basic_auth("app", Some("wrong")).send().await.unwrap(),
+        setting.http.get(&orders).bearer_auth("abc").send().await.unwrap(),
+    ] {
+        assert_eq!(refused.status(), 401);
+    }
+}
+
+#[tokio::test]
+async fn answers_come_back_whole_and_an_absent_upstream_is_a_502() {
+    let setting = Setting::new(None, None).await;
+    let answer =
+        setting.http.get(setting.front("/long")).basic_auth("app", Some("secret")).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-kind"]), (201, &"long".parse().unwrap()));
+    assert!(!answer.headers().contains_key("x-hop"));
+    assert_eq!(answer.bytes().await.unwrap().len(), 3 << 20);
+    let large = Bytes::from(vec![b'y'; 5 << 20]);
+    let told: Value = setting
+        .http
+        .put(setting.front("/x"))
+        .basic_auth("app", Some("secret"))
+        .body(large)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(told["body"], 5 << 20);
+
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = Gateway::start(Config {
+        issuer: setting.server.issuer(),
+        audience: setting.server.audience(),
+        scope: None,
+        upstream: format!("http://{nobody}"),
+        listen: "127.0.0.1:0".into(),
+        admin: "127.0.0.1:0".into(),
+        public_url: None,
+        usage_file: None,
+        anonymous: true,
+    })
+    .await
+    .unwrap();
+    let url = format!("http://{}/x", gone.address);
+    assert_eq!(setting.http.get(&url).basic_auth("app", Some("secret")).send().await.unwrap().status(), 502);
+    // Anonymous requests go on to the upstream there; those with bad credentials do not.
+    assert_eq!(setting.http.get(&url).send().await.unwrap().status(), 502);
+    assert_eq!(setting.http.get(&url).basic_auth("app", Some("wrong")).send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn a_stop_lets_requests_end_and_loses_no_count() {
+    let file = std::env::temp_dir().join(format!("evertoken-gateway-{}.jsonl", std::process::id()));
+    let _ = fs::remove_file(&file);
+    let setting = Setting::new(None, Some(file.to_str().unwrap().to_owned())).await;
+    let health: Value = setting.http.get(setting.back("/health")).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&health["ready"], &health["keys"]), (&json!(true), &json!(1)));
+    let slow = setting.http.get(setting.front("/slow")).basic_auth("app", Some("secret"));
+    let slow = tokio::spawn(async move { slow.send().await.unwrap().text().await.unwrap() });
+    house::until("the request is under way", || setting.server.token_requests() == 1).await;
+    setting.http.get(setting.front("/x")).send().await.unwrap();
+    let front = setting.front("/x");
+    setting.gateway.stop().await.unwrap();
+    assert_eq!(slow.await.unwrap(), "at last");
+    assert!(reqwest::Client::new().get(front).send().await.is_err());
+    let lines = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let calls = |app: Value| lines.iter().find(|line| line["app_id"] == app).unwrap()["calls"].clone();
+    assert_eq!(
+        (calls(json!("app")), calls(Value::Null)),
+        (json!({ "accepted": 1 }), json!({ "unauthorized": 1 }))
+    );
+}
+
+#[tokio::test]
+async fn while_the_authorization_server_is_away_who_was_here_stays() {
+    let setting = Setting::new(None, None).await;
+    let get = || setting.http.get(setting.front("/x")).basic_auth("app", Some("secret")).send();
+    assert_eq!(get().await.unwrap().status(), 200);
+    setting.server.outage();
+    assert_eq!(get().await.unwrap().status(), 200);
+    let newcomer =
+        setting.http.get(setting.front("/x")).basic_auth("new", Some("secret")).send().await.unwrap();
+    assert_eq!(newcomer.status(), 503);
+    assert!(newcomer.headers().contains_key("retry-after"));
+}
+
+/// What Traefik's forwardAuth sends: the client's headers, and the request in `X-Forwarded-*`.
+#[tokio::test]
+async fn a_forward_auth_question_is_judged_as_the_clients_request() {
+    let setting = Setting::new(Some("https://api.example".into()), None).await;
+    let client = setting.client("https://api.example/").dpop(Dpop::new()).build().unwrap();
+    let url = reqwest::Url::parse("https://api.example/v1/orders").unwrap();
+    let ask = async |headers: HeaderMap, method: &str, uri: &str| {
+        let request = setting.http.get(setting.back("/auth")).headers(headers);
+        let request = request.header("x-forwarded-method", method).header("x-forwarded-uri", uri);
+        request
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "api.example")
+            .send()
+            .await
+            .unwrap()
+    };
+    let proven = client.token_source().headers(&Method::DELETE, &url).await.unwrap();
+    let answer = ask(proven.clone(), "DELETE", "/v1/orders?page=1").await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-app-id"]), (200, &"app".parse().unwrap()));
+    assert!(answer.headers()["authorization"].to_str().unwrap().starts_with("DPoP "));
+    let fresh = || async { client.token_source().headers(&Method::DELETE, &url).await.unwrap() };
+    assert_eq!(ask(fresh().await, "GET", "/v1/orders").await.status(), 401);
+    assert_eq!(ask(fresh().await, "DELETE", "/v1/other").await.status(), 401);
+    assert_eq!(ask(proven, "DELETE", "/v1/orders").await.status(), 401);
+    let twice =
+        setting.http.get(setting.back("/auth")).header("authorization", "Bearer").send().await.unwrap();
+    assert_eq!(twice.status(), 401);
+}
+
+/// nginx, with a folder of its own, until this is dropped.
+struct Nginx {
+    process: Child,
+    folder: std::path::PathBuf,
+    address: String,
+}
+
+impl Nginx {
+    async fn start(setting: &Setting) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let folder = std::env::temp_dir().join(format!("evertoken-nginx-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let shown = folder.display();
+        let (auth, upstream) = (setting.back("/auth"), setting.upstream);
+        let config = format!(
+            r#"
+daemon off; master_process off; worker_processes 1; pid {shown}/pid; error_log stderr warn;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {shown}/a; proxy_temp_path {shown}/b; fastcgi_temp_path {shown}/c;
+  uwsgi_temp_path {shown}/d; scgi_temp_path {shown}/e;
+  server {{
+    listen 127.0.0.1:{port};
+    location = /_auth {{
+      internal;
+      proxy_pass {auth};
+      proxy_pass_request_body off;
+      proxy_set_header Content-Length "";
+      proxy_set_header X-Original-Method $request_method;
+      proxy_set_header X-Original-URI $request_uri;
+      proxy_set_header X-Real-IP $remote_addr;
+    }}
+    location / {{
+      auth_request /_auth;
+      auth_request_set $token $upstream_http_authorization;
+      auth_request_set $app_id $upstream_http_x_app_id;
+      auth_request_set $scopes $upstream_http_x_scopes;
+      proxy_pass http://{upstream};
+      proxy_set_header Authorization $token;
+      proxy_set_header X-App-Id $app_id;
+      proxy_set_header X-Scopes $scopes;
+      proxy_set_header X-Api-Key "";
+      proxy_set_header X-Forwarded-For $remote_addr;
+      error_page 500 =503 /_away;
+    }}
+    location = /_away {{ internal; return 503; }}
+  }}
+}}
+"#
+        );
+        fs::write(folder.join("nginx.conf"), config).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf")).stdin(Stdio::null());
+        // Debian's lies where only root looks.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{path}:/usr/sbin"));
+        let process = command.spawn().expect("nginx must be installed for this test: `make nginx`");
+        let this = Self { process, folder, address: format!("http://127.0.0.1:{port}") };
+        let begun = Instant::now();
+        while reqwest::get(&this.address).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "nginx does not answer");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        this
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[tokio::test]
+async fn behind_a_real_nginx_the_upstream_gets_the_same() {
+    let setting = Setting::new(None, None).await;
+    let nginx = Nginx::start(&setting).await;
+    let url = format!("{}/orders?page=2", nginx.address);
+    let key = ApiKey::issue("acme", AuthServer::APP_ID, AuthServer::APP_SECRET).unwrap();
+    let sdk = setting.client(&nginx.address).build().unwrap();
+    let http = &setting.http;
+    for answer in [
+        http.post(&url)
+            .basic_auth("app", Some("secret"))
+            .header("x-app-id", "root")
+            .body("twelve bytes")
+            .send()
+            .await
+            .unwrap(),
+        http.post(&url).header("x-api-key", key.expose()).body("twelve bytes").send().await.unwrap(),
+        sdk.post("orders?page=2").body("twelve bytes").send().await.unwrap(),
+    ] {
+        assert_eq!(answer.status(), 200);
+        let told: Value = answer.json().await.unwrap();
+        setting.assert_introduced(&told);
+        assert_eq!((&told["uri"], &told["body"]), (&json!("/orders?page=2"), &json!(12)));
+        assert!(!told["names"].as_array().unwrap().contains(&json!("x-api-key")));
+    }
+    for refused in [
+        http.get(&url).send().await.unwrap(),
+        http.get(&url).basic_auth("app", Some("wrong")).send().await.unwrap(),
+        http.get(&url).header("authorization", "Bearer").send().await.unwrap(),
+    ] {
+        assert_eq!(refused.status(), 401);
+        assert!(refused.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer realm="));
+    }
+    setting.server.outage();
+    assert_eq!(http.get(&url).basic_auth("app", Some("secret")).send().await.unwrap().status(), 200);
+    assert_eq!(http.get(&url).basic_auth("new", Some("secret")).send().await.unwrap().status(), 503);
+}
