@@ -15,10 +15,11 @@ use std::time::Duration;
 use http::request::Parts;
 use url::Url;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
 use crate::server::caller::{Caller, How};
+use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::{Entry, Verified};
 use introspector::Introspector;
@@ -72,6 +73,7 @@ struct Inner {
     allowed: Vec<TokenAlgorithm>,
     introspector: Option<Introspector>,
     proofs: Seen,
+    revocations: Option<Revocations>,
 }
 
 impl Drop for Inner {
@@ -106,14 +108,15 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let entry = self.entry(token).await?;
+        let entry = self.live(token).await?;
         if entry.binding.is_none() {
             return Ok(Caller::new(entry.identity.clone(), How::Bearer));
         }
         Err(SHOWN_BARE)
     }
 
-    /// The caller to whom the issuer has just given this token for its app id and secret.
+    /// The caller to whom the issuer has just given this token for its app id and secret. Of revocations the exchange has
+    /// seen to.
     pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
         Ok(Caller::new(self.entry(token).await?.identity.clone(), how))
     }
@@ -140,7 +143,7 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let entry = self.entry(token).await?;
+        let entry = self.live(token).await?;
         let binding = &entry.binding;
         let mut how = How::Bearer;
         if let Some(x5t) = &binding.x5t {
@@ -228,6 +231,17 @@ impl Verifier {
 
     pub(crate) fn takes_proofs(&self) -> bool {
         self.0.public_url.is_some()
+    }
+
+    /// What was verified of a token that is not revoked.
+    async fn live(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
+        let entry = self.entry(token).await?;
+        if let Some(revocations) = &self.0.revocations
+            && revocations.is_revoked(&entry.identity.app_id, entry.identity.issued.map(system_time))
+        {
+            return Err(Refusal::token("the tokens of this app were revoked"));
+        }
+        Ok(entry)
     }
 
     async fn entry(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
