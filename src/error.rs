@@ -191,7 +191,7 @@ impl Error {
     }
 
     /// Whether the server throttles this one client by a quota of its own, as far as it says so.
-    #[cfg(feature = "server")]
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only who has many clients can go by it"))]
     pub(crate) fn is_of_client(&self) -> bool {
         self.0.of_client
     }

@@ -143,6 +143,11 @@ impl ApiKey {
         &self.app_id
     }
 
+    /// The app secret that it holds: OAuth's `client_secret`.
+    pub fn app_secret(&self) -> &SecretString {
+        &self.app_secret
+    }
+
     /// The whole key, secret included, for the provider who issues it.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()

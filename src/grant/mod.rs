@@ -57,6 +57,8 @@ pub(crate) use dpop::Possession;
 pub(crate) use fetch::fetch;
 pub(crate) use introduced::Introduced;
 pub(crate) use nonce::NonceOf;
+#[cfg(feature = "server")]
+pub(crate) use pacing::throttled;
 pub use quota::Quota;
 pub(crate) use recording::{Answer, BASIC, Claims, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;

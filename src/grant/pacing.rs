@@ -25,7 +25,7 @@ pub(super) fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duratio
 }
 
 /// The same from a server that throttles: these say it in more ways.
-pub(super) fn throttled(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+pub(crate) fn throttled(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
     retry_after(headers, wall).or_else(|| reset(headers, wall).max(quota::exhausted_for(headers)).map(capped))
 }
 

@@ -5,13 +5,19 @@
 
 mod caller;
 mod exchange;
+mod keys;
 mod layer;
 mod refusal;
+mod time;
 mod usage;
 mod verifier;
 
 pub use caller::{Caller, How};
 pub use exchange::{Exchange, ExchangeBuilder, ExchangeStatus};
+pub use keys::{
+    Auth0Keys, CreatedKey, IssuedKey, KeyAdmin, KeyInfo, Keys, KeysBuilder, Managed, NewKey, RegisteredKeys,
+    Registration, RegistrationFile, RegistrationStore, Revocation, RevocationChannel, Revocations,
+};
 pub use layer::{CallerLayer, CallerService, PeerAddress, RequireScope, ScopeService};
 pub use refusal::{Refusal, RefusalKind};
 pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};

@@ -9,6 +9,7 @@ mod certificates;
 mod dpop;
 mod endings;
 mod provider;
+mod registration;
 mod verifier;
 
 use std::collections::HashSet;

@@ -40,6 +40,7 @@ struct Ready {
     mac: Credential,
     bound: Credential,
     keys: Vec<Keyed>,
+    initial_access_token: String,
 }
 
 /// A client with a private key: PEM, or a JWK.
@@ -135,6 +136,11 @@ impl Provider {
     /// A client whose tokens must be bound by DPoP, with a nonce in every proof.
     pub(crate) fn bound(&self) -> Credential {
         self.ready.bound.clone()
+    }
+
+    /// With this clients are registered (RFC 7591 3).
+    pub(crate) fn initial_access_token(&self) -> &str {
+        &self.ready.initial_access_token
     }
 
     /// The DPoP proofs that came so far.

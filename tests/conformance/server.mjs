@@ -24,6 +24,9 @@ import Provider, { errors } from 'oidc-provider';
 const RESOURCE = { identifier: 'https://api.example.com', scope: 'orders:read orders:write', lifetime: 3 };
 const OPAQUE_LIFETIME = 600;
 
+// Whoever has this may register clients (RFC 7591), and manage those (RFC 7592).
+const INITIAL_ACCESS_TOKEN = randomBytes(32).toString('hex');
+
 const client = (client_id, client_secret, more) => ({
   client_id,
   client_secret,
@@ -126,6 +129,8 @@ const configuration = {
     dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
     devInteractions: { enabled: false },
     introspection: { enabled: true, allowedPolicy: () => true },
+    registration: { enabled: true, initialAccessToken: INITIAL_ACCESS_TOKEN },
+    registrationManagement: { enabled: true, rotateRegistrationAccessToken: true },
     revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
     resourceIndicators: {
       enabled: true,
@@ -224,4 +229,4 @@ process.stdin.resume().on('end', () => process.exit());
 const named = ({ client_id, client_secret }) => ({ client_id, client_secret });
 const keys = KEYED.map(({ alg, metadata, key }) => ({ alg, client_id: metadata.client_id, key }));
 const resource = RESOURCE.identifier;
-console.log(JSON.stringify({ issuer, resource, basic: named(BASIC), post: named(POST), mac: named(MAC), bound: named(BOUND), keys }));
+console.log(JSON.stringify({ issuer, resource, basic: named(BASIC), post: named(POST), mac: named(MAC), bound: named(BOUND), keys, initial_access_token: INITIAL_ACCESS_TOKEN }));

@@ -15,7 +15,7 @@ use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, T
 use crate::network::Network;
 use crate::origin::shown_text;
 use crate::renewal::RenewalPolicy;
-use crate::server::usage::Usage;
+use crate::server::{Revocations, Usage};
 
 const CAPACITY: usize = 100_000;
 const CONCURRENT: usize = 64;
@@ -45,6 +45,7 @@ pub struct ExchangeBuilder {
     clock: Clock,
     transport: Option<Arc<dyn Transport>>,
     usage: Option<Usage>,
+    revocations: Option<Revocations>,
     seed: Option<u64>,
     mistake: Option<Error>,
 }
@@ -68,6 +69,7 @@ impl ExchangeBuilder {
             clock: Clock::System,
             transport: None,
             usage: None,
+            revocations: None,
             seed: None,
             mistake: None,
         }
@@ -188,6 +190,12 @@ impl ExchangeBuilder {
         self
     }
 
+    /// Has an app's tokens forgotten when they are revoked, here or by another replica.
+    pub fn revocations(mut self, revocations: &Revocations) -> Self {
+        self.revocations = Some(revocations.clone());
+        self
+    }
+
     /// Replaces the clocks.
     #[cfg(feature = "testing")]
     pub fn clock(mut self, clock: Arc<dyn crate::clock::TimeSource>) -> Self {
@@ -283,10 +291,16 @@ impl ExchangeBuilder {
             apps: Strikes::new(APPS)?,
             peers: Strikes::new(PEERS)?,
             usage: self.usage,
+            revocations: self.revocations,
             discovering: tokio::sync::Mutex::default(),
             random: Mutex::new(self.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)),
         };
-        Ok(Exchange { core: Arc::new(core), asked: Arc::new(asked) })
+        let core = Arc::new(core);
+        if let Some(revocations) = &core.revocations {
+            let core = Arc::downgrade(&core);
+            revocations.on_revoked(move |app_id| core.upgrade().iter().for_each(|core| core.purge(app_id)));
+        }
+        Ok(Exchange { core, asked: Arc::new(asked) })
     }
 }
 

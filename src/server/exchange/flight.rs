@@ -126,7 +126,11 @@ impl Flight {
             // The server gives the same one as long as it lives: it must not be asked at every call.
             schedule.renew_after = schedule.renew_after.max(FLOOR).min(schedule.serve_for);
         }
-        if keep {
+        // Revoked in the very second in which it was issued, it would be refused for all its life.
+        let app_id = &self.credentials.app_id;
+        let revoked =
+            core.revocations.as_ref().is_some_and(|all| all.is_revoked(app_id, Some(system_time(sent.wall))));
+        if keep && !revoked {
             core.cache.insert(self.key, Arc::new(Entry::new(token.clone(), self.app, &sent, &schedule)));
             core.failures.forget(&self.key);
         }

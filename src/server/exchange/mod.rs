@@ -35,7 +35,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenEndpoint;
 use crate::renewal::{AccessToken, RenewalPolicy};
 use crate::secret::{ExposeSecret, SecretString};
-use crate::server::usage::Usage;
+use crate::server::{Revocations, Usage};
 
 pub use builder::ExchangeBuilder;
 pub use status::ExchangeStatus;
@@ -96,6 +96,7 @@ struct Core {
     apps: Strikes,
     peers: Strikes,
     usage: Option<Usage>,
+    revocations: Option<Revocations>,
     /// Whose turn it is to look for the token endpoint.
     discovering: tokio::sync::Mutex<()>,
     random: Mutex<fastrand::Rng>,
@@ -262,13 +263,7 @@ impl Exchange {
     ///
     /// It goes through all tokens: tens of milliseconds for a million. Tokens that have been handed out stay valid.
     pub fn purge(&self, app_id: &str) {
-        let core = &*self.core;
-        let app = core.hashing.app(app_id);
-        // In this order: what lands before is taken out by what follows.
-        core.flights.purge(app);
-        core.cache.purge(app);
-        core.failures.purge(app);
-        core.apps.clear(app);
+        self.core.purge(app_id);
     }
 
     /// How it stands.
@@ -310,6 +305,15 @@ impl Core {
     /// A number between 0 and 1.
     fn draw(&self) -> f64 {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
+    }
+
+    fn purge(&self, app_id: &str) {
+        let app = self.hashing.app(app_id);
+        // In this order: what lands before is taken out by what follows.
+        self.flights.purge(app);
+        self.cache.purge(app);
+        self.failures.purge(app);
+        self.apps.clear(app);
     }
 
     /// Who sent nothing wrong is not made to wait for what others sent for the same app id.

@@ -134,5 +134,5 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
 }
 
 fn rfc3339_moment<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&super::time::rfc3339(*time))
+    serializer.serialize_str(&crate::server::time::rfc3339(*time))
 }

@@ -9,10 +9,10 @@ mod task;
 mod telemetry;
 #[cfg(test)]
 mod tests;
-mod time;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use table::{Table, add};
 use task::Running;
@@ -87,6 +87,11 @@ impl Usage {
     /// what is beyond goes to the unit `other`.
     pub fn record(&self, caller: &Caller, unit: &str, number: u64) {
         self.count.count(Some(caller.app_id()), |record| add(&mut record.units, unit, number));
+    }
+
+    /// When this app id was last used, as far as this process has seen it and remembers.
+    pub fn last_used(&self, app_id: &str) -> Option<SystemTime> {
+        self.count.table.last_used(app_id)
     }
 
     /// An access token was got on its behalf.

@@ -5,6 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use quick_cache::sync::Cache;
+
 use super::batch::UsageRecord;
 
 /// So that threads do not wait for each other.
@@ -32,6 +34,8 @@ pub(super) struct Table {
     hasher: RandomState,
     /// How many records a shard may have.
     most: usize,
+    /// When those that have gone into batches were last used, as far as they are known to be ones.
+    last_used: Cache<String, SystemTime>,
 }
 
 /// What a table held.
@@ -43,7 +47,8 @@ pub(super) struct Drained {
 impl Table {
     pub(super) fn new(capacity: usize) -> Self {
         let most = capacity.div_ceil(SHARDS).max(2);
-        Self { shards: Default::default(), hasher: RandomState::new(), most }
+        let last_used = Cache::new(capacity);
+        Self { shards: Default::default(), hasher: RandomState::new(), most, last_used }
     }
 
     /// Counts something for an app id.
@@ -84,11 +89,21 @@ impl Table {
             drained.overflowed += shard.overflowed;
             merge(&mut other, shard.other);
         }
+        for record in drained.records.iter().filter(|record| record.is_known()) {
+            if let (Some(app_id), Some(last_used)) = (&record.app_id, record.last_used) {
+                self.last_used.insert(app_id.clone(), last_used);
+            }
+        }
         drained.records.sort_by(|one, other| one.app_id.cmp(&other.app_id));
         if other.last_used.is_some() {
             drained.records.insert(0, other);
         }
         drained
+    }
+
+    pub(super) fn last_used(&self, app_id: &str) -> Option<SystemTime> {
+        let current = self.shard(app_id).records.get(app_id).and_then(|record| record.last_used);
+        current.or_else(|| self.last_used.get(app_id))
     }
 
     fn shard(&self, app_id: &str) -> MutexGuard<'_, Shard> {
@@ -212,6 +227,10 @@ mod tests {
         for seconds in [5, 9, 7] {
             table.count(Some("app"), UNIX_EPOCH + Duration::from_secs(seconds), |_| {});
         }
-        assert_eq!(table.drain().records[0].last_used, Some(UNIX_EPOCH + Duration::from_secs(9)));
+        let last = Some(UNIX_EPOCH + Duration::from_secs(9));
+        assert_eq!(table.last_used("app"), last);
+        call(&table, "app", CallOutcome::Accepted);
+        assert_eq!(table.drain().records[0].last_used, last);
+        assert_eq!((table.last_used("app"), table.last_used("other")), (last, None), "a batch later, too");
     }
 }

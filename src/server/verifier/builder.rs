@@ -16,6 +16,7 @@ use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, T
 use crate::network::Network;
 use crate::origin::parse_secure;
 use crate::secret::SecretString;
+use crate::server::keys::Revocations;
 
 /// Sets up a [`Verifier`]: an audience is needed, all else has a default. Mistakes are told by
 /// [`build`](Self::build), without a word to any server.
@@ -30,6 +31,7 @@ pub struct VerifierBuilder {
     public_url: Option<String>,
     capacity: usize,
     proofs: usize,
+    revocations: Option<Revocations>,
     allow_insecure_http: bool,
     network: Network,
     mistake: Option<Error>,
@@ -112,6 +114,7 @@ impl VerifierBuilder {
             public_url: None,
             capacity: 10_000,
             proofs: 1_000_000,
+            revocations: None,
             allow_insecure_http: false,
             network: Network::default(),
             mistake: None,
@@ -204,6 +207,12 @@ impl VerifierBuilder {
         self
     }
 
+    /// Refuses tokens that are still valid but were issued before their app was revoked.
+    pub fn revocations(mut self, revocations: &Revocations) -> Self {
+        self.revocations = Some(revocations.clone());
+        self
+    }
+
     /// Takes the time from elsewhere, for tests.
     #[cfg(any(test, feature = "testing"))]
     pub fn clock(mut self, clock: Arc<dyn crate::clock::TimeSource>) -> Self {
@@ -285,6 +294,7 @@ impl VerifierBuilder {
             allowed: self.algorithms,
             introspector: introspector.transpose()?,
             proofs: Seen::with_room(self.proofs),
+            revocations: self.revocations,
             clock: self.clock,
         })))
     }

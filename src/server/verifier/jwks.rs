@@ -37,15 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest `kid` that is looked for.
 const LONGEST_KID: usize = 256;
 
-/// What keys are read for.
-#[derive(Clone, Copy)]
-enum Wanted<'a> {
-    /// A key of this name, or the first keys.
-    Named(Option<&'a str>),
-    /// Others than those at hand.
-    Newer,
-}
-
 /// Where the keys are read.
 pub(super) struct Origin {
     pub(super) issuer: String,
@@ -72,6 +63,15 @@ struct Held {
     since: Moment,
 }
 
+/// What the keys are read for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// A key of this name; or any, where there is none yet.
+    Named(Option<&'a str>),
+    /// A newer key without a name.
+    Nameless,
+}
+
 /// Whose turn it is to read, and when the next is.
 #[derive(Default)]
 struct Turn {
@@ -79,8 +79,8 @@ struct Turn {
     reading: bool,
     /// The name that the reading is for.
     wanted: Option<String>,
-    /// It is for a signature that was wrong by the keys at hand.
-    doubted: bool,
+    /// Or for a key without one, of which nobody can say whether it was found.
+    nameless: bool,
     /// Nobody has the keys read before this has passed.
     pause: Option<(Moment, Duration)>,
     failures: u32,
@@ -109,19 +109,18 @@ impl Jwks {
         self.at_hand(kid).ok_or(UNKNOWN_KEY)
     }
 
-    /// Keys that were read after these, by which a signature was wrong that names no key; `None` where there are none and
-    /// may be read none now.
-    pub(super) async fn newer(self: &Arc<Self>, than: &Keys) -> Option<Keys> {
-        let moved_on = || {
-            let held = self.held.load();
-            let same = held.as_ref().zip(than.0.as_ref()).is_some_and(|(held, than)| Arc::ptr_eq(held, than));
-            (!same).then_some(Keys(held))
-        };
-        if let Some(keys) = moved_on() {
-            return Some(keys);
+    /// Keys read after these, for a token that nobody has signed by these, and of which no name says whose it is: there may
+    /// be newer ones. `None` where names say it, or they were read too short a time ago.
+    pub(super) async fn keys_anew(self: &Arc<Self>, kid: Option<&str>, these: &Keys) -> Option<Keys> {
+        if these.names(kid) {
+            return None;
         }
-        self.read_for(Wanted::Newer).await.ok()?;
-        moved_on()
+        let newer = || self.at_hand(kid).filter(|keys| !keys.are(these));
+        if let Some(newer) = newer() {
+            return Some(newer);
+        }
+        self.read_for(Wanted::Nameless).await.ok()?;
+        newer()
     }
 
     /// Reads them for the first time, where that has not been done.
@@ -148,7 +147,7 @@ impl Jwks {
     async fn read_for(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(), Refusal> {
         let kid = match wanted {
             Wanted::Named(kid) => kid,
-            Wanted::Newer => None,
+            Wanted::Nameless => None,
         };
         let kid =
             kid.map(|kid| if kid.len() > LONGEST_KID { Err(UNKNOWN_KEY) } else { Ok(kid) }).transpose()?;
@@ -166,7 +165,7 @@ impl Jwks {
                 }
                 turn.reading = true;
                 turn.wanted = kid.map(str::to_owned);
-                turn.doubted = matches!(wanted, Wanted::Newer);
+                turn.nameless = matches!(wanted, Wanted::Nameless);
                 if !self.attend(&mut turn) {
                     self.wanted.notify_one();
                 }
@@ -262,13 +261,12 @@ impl Jwks {
     fn note(&self, outcome: Result<KeySet>) -> Duration {
         let now = self.clock.now();
         let mut turn = self.lock();
-        let doubted = std::mem::take(&mut turn.doubted);
         let next = match outcome {
             Ok(keys) => {
-                let in_vain = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
-                // Whether the signature is one by these keys is not known here.
-                turn.pause = (in_vain || doubted).then_some((now, COOLDOWN));
-                (turn.failures, turn.error, turn.wanted) = (0, None, None);
+                let unfound = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
+                let in_vain = unfound || turn.nameless;
+                turn.pause = in_vain.then_some((now, COOLDOWN));
+                (turn.failures, turn.error, turn.wanted, turn.nameless) = (0, None, None, false);
                 turn.unknown.clear();
                 self.held.store(Some(Arc::new(Held { keys, since: now })));
                 MAX_AGE.mul_f64(0.75 + 0.15 * fastrand::f64())
@@ -348,8 +346,13 @@ impl Turn {
 pub(super) struct Keys(Guard<Option<Arc<Held>>>);
 
 impl Keys {
-    pub(super) fn has(&self, kid: Option<&str>) -> bool {
-        self.0.as_ref().is_some_and(|held| held.keys.has(kid))
+    /// Whether they come from the same reading.
+    fn are(&self, others: &Self) -> bool {
+        self.0.as_ref().zip(others.0.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    fn names(&self, kid: Option<&str>) -> bool {
+        self.0.as_ref().is_some_and(|held| held.keys.names(kid))
     }
 
     pub(super) fn verifies(

@@ -50,9 +50,13 @@ impl KeySet {
         kid.is_none() || self.0.iter().any(|key| key.kid.as_deref() == kid || key.kid.is_none())
     }
 
-    /// Whether there is a key of this name. Where there is not, a nameless key may be meant, or one that came since.
-    pub(super) fn has(&self, kid: Option<&str>) -> bool {
-        kid.is_some() && self.0.iter().any(|key| key.kid.as_deref() == kid)
+    /// Whether names say which key a token with this `kid` means: it has one, and so has the key.
+    pub(super) fn names(&self, kid: Option<&str>) -> bool {
+        kid.is_some() && (self.has(kid) || self.0.iter().all(|key| key.kid.is_some()))
+    }
+
+    fn has(&self, kid: Option<&str>) -> bool {
+        self.0.iter().any(|key| key.kid.as_deref() == kid)
     }
 
     /// Whether one of the keys that a token may mean has signed it: those of its name; without such, and without a name in
@@ -64,7 +68,7 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> bool {
-        let named = self.has(kid);
+        let named = kid.is_some() && self.has(kid);
         let meant = |key: &&Key| match (kid, &key.kid) {
             (Some(_), Some(_)) => kid == key.kid.as_deref(),
             (Some(_), None) => !named,

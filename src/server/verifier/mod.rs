@@ -15,14 +15,15 @@ use std::time::Duration;
 use http::request::Parts;
 use url::Url;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
 use crate::server::caller::{Caller, How};
+use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::{Entry, Verified};
 use introspector::Introspector;
-use jwks::{Jwks, Keys};
+use jwks::Jwks;
 use jws::Jws;
 use profile::Expected;
 
@@ -72,6 +73,7 @@ struct Inner {
     allowed: Vec<TokenAlgorithm>,
     introspector: Option<Introspector>,
     proofs: Seen,
+    revocations: Option<Revocations>,
 }
 
 impl Drop for Inner {
@@ -106,14 +108,15 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let entry = self.entry(token).await?;
+        let entry = self.live(token).await?;
         if entry.binding.is_none() {
             return Ok(Caller::new(entry.identity.clone(), How::Bearer));
         }
         Err(SHOWN_BARE)
     }
 
-    /// The caller to whom the issuer has just given this token for its app id and secret.
+    /// The caller to whom the issuer has just given this token for its app id and secret. Of revocations the exchange has
+    /// seen to.
     pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
         Ok(Caller::new(self.entry(token).await?.identity.clone(), how))
     }
@@ -140,7 +143,7 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let entry = self.entry(token).await?;
+        let entry = self.live(token).await?;
         let binding = &entry.binding;
         let mut how = How::Bearer;
         if let Some(x5t) = &binding.x5t {
@@ -230,6 +233,17 @@ impl Verifier {
         self.0.public_url.is_some()
     }
 
+    /// What was verified of a token that is not revoked.
+    async fn live(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
+        let entry = self.entry(token).await?;
+        if let Some(revocations) = &self.0.revocations
+            && revocations.is_revoked(&entry.identity.app_id, entry.identity.issued.map(system_time))
+        {
+            return Err(Refusal::token("the tokens of this app were revoked"));
+        }
+        Ok(entry)
+    }
+
     async fn entry(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::token("it is too long"));
@@ -281,15 +295,12 @@ impl Inner {
         }
         let judged = profile::identity(claims, expected).map_err(Refusal::token)?;
         let kid = header.kid.as_deref();
+        let signed_by = |keys: &jwks::Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
         let keys = self.jwks.keys(kid).await?;
-        let signed = |keys: &Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
-        // A key without a name may have been exchanged for another one without a name.
-        if signed(&keys) || (!keys.has(kid) && self.jwks.newer(&keys).await.is_some_and(|keys| signed(&keys)))
-        {
-            Ok(judged)
-        } else {
-            Err(Refusal::token("its signature is wrong"))
+        if signed_by(&keys) || self.jwks.keys_anew(kid, &keys).await.is_some_and(|keys| signed_by(&keys)) {
+            return Ok(judged);
         }
+        Err(Refusal::token("its signature is wrong"))
     }
 }
 

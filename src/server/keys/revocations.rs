@@ -1,0 +1,273 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use super::admin::Managed;
+use super::said;
+use crate::clock::{Clock, system_time};
+use crate::error::{Error, Result};
+
+/// How many are kept at most.
+const CAPACITY: usize = 100_000;
+
+/// From this moment on tokens of this app are refused that were issued before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Revocation {
+    /// OAuth's `client_id`.
+    pub app_id: String,
+    /// The moment.
+    pub at: SystemTime,
+}
+
+impl Revocation {
+    /// As a replica got it.
+    pub fn new(app_id: impl Into<String>, at: SystemTime) -> Self {
+        Self { app_id: app_id.into(), at }
+    }
+}
+
+/// How revocations come to the other replicas: a message bus, a table, Redis. What comes from them goes to
+/// [`Revocations::apply`].
+pub trait RevocationChannel: Send + Sync + 'static {
+    /// Sends it to all; when this is done, it is on its way.
+    fn publish<'a>(&'a self, revocation: &'a Revocation) -> Managed<'a, ()>;
+}
+
+type Hook = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Apps whose tokens are refused though they have not expired: what makes a deleted or reset key void at once, where the
+/// API verifies tokens by itself (a JWT knows nothing of its client's end).
+///
+/// All tokens that were issued up to the moment are refused: to the second in which they were issued, since a JWT's `iat`
+/// says no more, and where they do not say when, all of them. Each is kept until the last of these tokens has expired by
+/// itself: for the longest lifetime that tokens have. There are 100,000 at most.
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// use evertoken::server::Revocations;
+///
+/// # #[tokio::main]
+/// # async fn main() -> evertoken::Result<()> {
+/// let revocations = Revocations::new(Duration::from_secs(86_400));
+/// let issued_at = SystemTime::now();
+/// revocations.revoke("app-7").await?;
+/// assert!(revocations.is_revoked("app-7", Some(issued_at)));
+/// assert!(!revocations.is_revoked("app-7", Some(issued_at + Duration::from_secs(2))));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Revocations(Arc<Inner>);
+
+struct Inner {
+    longest_lifetime: Duration,
+    /// The latest moment of each app. Replaced whole, so that looking takes no lock.
+    moments: ArcSwap<HashMap<String, SystemTime>>,
+    /// Whoever replaces it, holds this.
+    turn: Mutex<()>,
+    hooks: Mutex<Vec<Arc<Hook>>>,
+    channel: Option<Box<dyn RevocationChannel>>,
+    clock: Clock,
+}
+
+impl Revocations {
+    /// For tokens that live for so long at most.
+    pub fn new(longest_lifetime: Duration) -> Self {
+        Self::make(longest_lifetime, None, Clock::System)
+    }
+
+    /// The same, told to the other replicas.
+    pub fn replicated(longest_lifetime: Duration, channel: impl RevocationChannel) -> Self {
+        Self::make(longest_lifetime, Some(Box::new(channel)), Clock::System)
+    }
+
+    pub(super) fn make(
+        longest_lifetime: Duration,
+        channel: Option<Box<dyn RevocationChannel>>,
+        clock: Clock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            longest_lifetime,
+            moments: ArcSwap::default(),
+            turn: Mutex::default(),
+            hooks: Mutex::default(),
+            channel,
+            clock,
+        }))
+    }
+
+    /// Refuses all tokens of this app that were issued up to now, here and by the other replicas.
+    ///
+    /// # Errors
+    /// - [`Configuration`](crate::ErrorKind::Configuration) where there are 100,000 already.
+    /// - [`Api`](crate::ErrorKind::Api) where the channel failed; here they are refused all the same.
+    pub async fn revoke(&self, app_id: &str) -> Result<()> {
+        let revocation = Revocation::new(app_id, system_time(self.0.clock.now().wall));
+        self.apply(&revocation)?;
+        match &self.0.channel {
+            Some(channel) => channel
+                .publish(&revocation)
+                .await
+                .map_err(|error| said("the revocation holds here, but could not be passed on", &*error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over what another replica has revoked.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where there are 100,000 already.
+    pub fn apply(&self, revocation: &Revocation) -> Result<()> {
+        let inner = &*self.0;
+        {
+            let _turn = lock(&inner.turn);
+            let now = system_time(inner.clock.now().wall);
+            let mut moments = HashMap::clone(&inner.moments.load());
+            moments.retain(|_, at| {
+                now.duration_since(*at).is_ok_and(|age| age <= inner.longest_lifetime) || *at > now
+            });
+            let known = moments.get(&revocation.app_id);
+            if known.is_none() && moments.len() >= CAPACITY {
+                return Err(Error::configuration(format!(
+                    "{CAPACITY} apps are revoked already, and this one is not"
+                ))
+                .advice("disable it at the authorization server; there is room when the oldest have ended"));
+            }
+            let at = known.map_or(revocation.at, |known| revocation.at.max(*known));
+            moments.insert(revocation.app_id.clone(), at);
+            inner.moments.store(Arc::new(moments));
+        }
+        let hooks = lock(&inner.hooks).clone();
+        hooks.iter().for_each(|hook| hook(&revocation.app_id));
+        Ok(())
+    }
+
+    /// Whether a token of this app that was issued then is refused. `None` where the token does not say when.
+    pub fn is_revoked(&self, app_id: &str, issued_at: Option<SystemTime>) -> bool {
+        let moments = self.0.moments.load();
+        if moments.is_empty() {
+            return false;
+        }
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        moments
+            .get(app_id)
+            .is_some_and(|at| issued_at.is_none_or(|issued_at| seconds(issued_at) <= seconds(*at)))
+    }
+
+    /// Has this called with each app id that is revoked, here or by another replica.
+    pub(crate) fn on_revoked(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
+        lock(&self.0.hooks).push(Arc::new(Box::new(hook)));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Revocations")
+            .field("longest_lifetime", &self.0.longest_lifetime)
+            .field("apps", &self.0.moments.load().len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::testing::ManualClock;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn scene() -> (Arc<ManualClock>, Revocations) {
+        let clock = Arc::new(ManualClock::new(UNIX_EPOCH + Duration::from_millis(1_000_500)));
+        let revocations = Revocations::make(DAY, None, Clock::Injected(clock.clone()));
+        (clock, revocations)
+    }
+
+    #[tokio::test]
+    async fn what_was_issued_up_to_the_moment_is_refused_and_no_more() {
+        let (clock, revocations) = scene();
+        let at = |millis| Some(UNIX_EPOCH + Duration::from_millis(millis));
+        assert!(!revocations.is_revoked("app", at(0)) && !revocations.is_revoked("app", None));
+        revocations.revoke("app").await.unwrap();
+        for (issued, refused) in [
+            (at(0), true),
+            (at(1_000_000), true),
+            (at(1_000_999), true),
+            (at(1_001_000), false),
+            (None, true),
+        ] {
+            assert_eq!(revocations.is_revoked("app", issued), refused, "{issued:?}");
+        }
+        assert!(!revocations.is_revoked("other", at(0)) && !revocations.is_revoked("ap", None));
+        // The later one counts, whichever comes first.
+        clock.advance(Duration::from_secs(10));
+        revocations.revoke("app").await.unwrap();
+        revocations.apply(&Revocation::new("app", UNIX_EPOCH)).unwrap();
+        assert!(
+            revocations.is_revoked("app", at(1_010_999)) && !revocations.is_revoked("app", at(1_011_000))
+        );
+    }
+
+    #[tokio::test]
+    async fn each_is_kept_for_the_longest_lifetime() {
+        let (clock, revocations) = scene();
+        revocations.revoke("app").await.unwrap();
+        clock.advance(DAY);
+        revocations.revoke("other").await.unwrap();
+        assert!(revocations.is_revoked("app", None));
+        clock.advance(Duration::from_millis(1));
+        revocations.revoke("third").await.unwrap();
+        assert!(!revocations.is_revoked("app", None) && revocations.is_revoked("other", None));
+    }
+
+    #[test]
+    fn they_are_bounded_and_say_so() {
+        let (clock, revocations) = scene();
+        let moments = (0..CAPACITY).map(|number| (format!("app-{number}"), clock.wall())).collect();
+        revocations.0.moments.store(Arc::new(moments));
+        let error = revocations.apply(&Revocation::new("one more", clock.wall())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        revocations.apply(&Revocation::new("app-7", clock.wall())).unwrap();
+    }
+
+    /// Two replicas, and a bus between them that may be down.
+    #[tokio::test]
+    async fn the_other_replicas_are_told() {
+        struct Bus(Revocations, Mutex<bool>);
+
+        impl RevocationChannel for Arc<Bus> {
+            fn publish<'a>(&'a self, revocation: &'a Revocation) -> Managed<'a, ()> {
+                Box::pin(async move {
+                    if *lock(&self.1) {
+                        return Err("the bus is down".into());
+                    }
+                    let line = serde_json::to_string(revocation)?;
+                    Ok(self.0.apply(&serde_json::from_str(&line)?)?)
+                })
+            }
+        }
+
+        let replica = Revocations::new(DAY);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = seen.clone();
+        replica.on_revoked(move |app_id| lock(&told).push(app_id.to_owned()));
+        let bus = Arc::new(Bus(replica.clone(), Mutex::new(false)));
+        let here = Revocations::replicated(DAY, bus.clone());
+        here.revoke("app").await.unwrap();
+        assert!(here.is_revoked("app", None) && replica.is_revoked("app", None));
+        *lock(&bus.1) = true;
+        let error = here.revoke("other").await.unwrap_err();
+        assert!(error.to_string().contains("the bus is down"), "{error}");
+        assert!(here.is_revoked("other", None) && !replica.is_revoked("other", None));
+        assert_eq!(*lock(&seen), ["app"]);
+    }
+}
