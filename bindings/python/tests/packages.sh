@@ -28,8 +28,9 @@ site=$("$folder/venv/bin/python" -c 'import site; print(site.getsitepackages()[0
 export PATH=$bin:$PATH
 
 (cd "$here" && maturin sdist --out "$folder" >/dev/null 2>&1)
-for text in README.md LICENSE; do
-  tar tzf "$folder"/evertoken-*.tar.gz | grep -q "$text" || { echo "no $text in the sdist"; exit 1; }
+tar tzf "$folder"/evertoken-*.tar.gz >"$folder/list"
+for text in LICENSE-MIT bindings/python/README.md Cargo.lock python/evertoken/py.typed src/lib.rs; do
+  grep -q "/$text$" "$folder/list" || { echo "no $text in the sdist"; exit 1; }
 done
 install "$folder/venv/bin/python" "$folder"/evertoken-*.tar.gz
 try "$folder/venv/bin/python"

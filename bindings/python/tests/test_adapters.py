@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import aiohttp
 import evertoken
@@ -282,3 +283,26 @@ def test_a_library_that_is_not_installed_is_named(server: AuthServer, monkeypatc
     monkeypatch.delattr("evertoken._adapters.HttpxAuth", raising=False)
     with pytest.raises(ImportError, match=r"pip install evertoken\[httpx\]"):
         evertoken._adapters.__getattr__("HttpxAuth")
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2, requests])
+def test_headers_of_another_make(server: AuthServer, monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    """Where a library keeps them in another way than those that are known, they are met by their mapping."""
+    from evertoken import _httpx, _requests
+
+    url, own = f"{server.api_url}orders", {"authorization": "Bearer nonsense"}
+    assert _requests._PLAIN, "the version that is tested here is as it has always been"
+    with server.client() as api:
+        if library is requests:
+            monkeypatch.setattr(_requests, "_PLAIN", False)
+            auth: Any = RequestsAuth(api)
+        else:
+            assert library.Headers({"A-B": "c"})._list == [(b"A-B", b"a-b", b"c")]
+            # The shape is looked at when the class is made.
+            headers = library.Headers
+            monkeypatch.setattr(library, "Headers", lambda _: None)
+            made = _httpx.auth_class(library)
+            monkeypatch.setattr(library, "Headers", headers)
+            auth = made(api)
+        assert library.get(url, auth=auth).status_code == 200
+        assert library.get(url, auth=auth, headers=own).status_code == 401

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 def auth_class(module: Any) -> type[Any]:
     """The class for ``httpx`` or ``httpx2``."""
 
+    # Whether the headers of a request are what they have been since httpx 0.18: a list of names as sent and in lower case, with
+    # their values. To look there takes a fifth of the time that it takes by way of the mapping, which decodes all of them.
+    plain = getattr(module.Headers({"A-B": "c"}), "_list", None) == [(b"A-B", b"a-b", b"c")]
+
     class TokenAuth(module.Auth):  # type: ignore[misc]
         """``auth=`` for clients and calls, sync and async.
 
@@ -37,11 +41,22 @@ def auth_class(module: Any) -> type[Any]:
             origin = url.raw_scheme, url.raw_host, url.port
             if origin not in self._guard.trusted:
                 self._guard.check(origin, url)
-            # Looked up by name, httpx would first decode all of them.
-            for name, _ in request.headers.raw:  # noqa: SIM110 (half as fast)
-                if len(name) == 13 and name.lower() == b"authorization":
-                    return False
-            return True
+            if plain:
+                fields: Any = request.headers._list
+                for field in fields:
+                    if field[1] == b"authorization":
+                        return False
+                return True
+            return "Authorization" not in request.headers
+
+        def _sign(self, request: httpx.Request) -> str:
+            header = self._client.authorization()
+            if plain:
+                fields: Any = request.headers._list
+                fields.append((b"Authorization", b"authorization", header.encode()))
+            else:
+                request.headers["Authorization"] = header
+            return header
 
         def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
             if not self._enter(request):
@@ -53,8 +68,7 @@ def auth_class(module: Any) -> type[Any]:
                     _prove(request, sending)
                     repeats = sending.repeats(*_answer(request, (yield request)))
             else:
-                header = self._client.authorization()
-                request.headers["Authorization"] = header
+                header = self._sign(request)
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(header)
@@ -75,8 +89,7 @@ def auth_class(module: Any) -> type[Any]:
             else:
                 if self._client.current_token() is None:
                     await self._client.token_async()
-                header = self._client.authorization()
-                request.headers["Authorization"] = header
+                header = self._sign(request)
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(header)
