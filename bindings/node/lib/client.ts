@@ -125,7 +125,8 @@ export class Client {
    * is known to be refused.
    */
   token(options?: WaitOptions): Promise<string> {
-    return this.#core.token(options?.signal, this.token);
+    const core = this.#core;
+    return options === undefined && core.isFresh() ? core.soon : core.token(options?.signal, this.token);
   }
 
   /** The held token without waiting; null where there is no valid one, which has one fetched. */
@@ -134,13 +135,15 @@ export class Client {
   }
 
   /** The value of the `Authorization` header, as `token()`. Under DPoP it is an error: use `headers`. */
-  async authorization(options?: WaitOptions): Promise<string> {
+  authorization(options?: WaitOptions): Promise<string> {
+    const core = this.#core;
+    if (options === undefined && core.isFresh() && !core.isDpop) return core.headerSoon;
+    return this.#authorization(options);
+  }
+
+  async #authorization(options?: WaitOptions): Promise<string> {
     const core = this.#core;
     if (core.isDpop) throw mistake('under DPoP every call needs a proof of its own: use `headers(method, url)`');
-    if (!options?.signal) {
-      const header = core.header();
-      if (header !== null) return header;
-    }
     return core.headerOf(await core.token(options?.signal, this.authorization));
   }
 

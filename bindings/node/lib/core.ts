@@ -42,10 +42,13 @@ export class Core {
   #word = new Int32Array(1);
   #polls = false;
   #generation = 0;
+  #polled = 0;
   #until = Number.NEGATIVE_INFINITY;
   #token: string | null = null;
   #header = '';
-  #soon: Promise<string> = Promise.resolve('');
+  /** The held token, for whoever awaits it, and its header. */
+  soon: Promise<string> = Promise.resolve('');
+  headerSoon: Promise<string> = this.soon;
   #ended = false;
   readonly #trusted = new Set<string>();
   readonly #give: CredentialFunction | undefined;
@@ -59,7 +62,10 @@ export class Core {
     this.handle = attempt(() => open(deliverTo(ref)));
     const word = native.word(this.handle);
     if (word) this.#word = new Int32Array(word);
-    else this.#polls = true;
+    else {
+      this.#polls = true;
+      this.#generation = -1;
+    }
     this.waits = new Waits(this, () => this.#releaseWhenIdle());
     this.listeners = new Listeners((listens) => native.listen(this.handle, listens));
     if (extras.logger)
@@ -70,15 +76,19 @@ export class Core {
     ref.core = new WeakRef(this);
   }
 
-  /** The held token, by nothing but a load and a look at the clock. */
+  /** Whether what is held here may be handed out: a look at the clock and a load. */
+  isFresh(): boolean {
+    return now() < this.#until && Atomics.load(this.#word, 0) === this.#generation;
+  }
+
+  /** The held token without waiting. */
   held(): string | null {
-    const generation = this.#polls ? native.generation(this.handle) : Atomics.load(this.#word, 0);
-    return generation === this.#generation && now() < this.#until ? this.#token : this.#ask();
+    return this.isFresh() ? this.#token : this.#ask();
   }
 
   token(signal: AbortSignal | null | undefined, caller: (...args: never[]) => unknown): Promise<string> {
     if (signal?.aborted) return Promise.reject(signal.reason);
-    if (this.held() !== null) return this.#soon;
+    if (this.held() !== null) return this.soon;
     return this.waits.wait(
       (id) => native.token(this.handle, id),
       (letter) => letter.token ?? '',
@@ -87,28 +97,28 @@ export class Core {
     );
   }
 
-  /** The header with the held token, as with `held`. Not under DPoP, where it is not enough. */
-  header(): string | null {
-    return this.held() === null ? null : this.#header;
-  }
-
   headerOf(token: string): string {
     return token === this.#token ? this.#header : `${this.scheme} ${token}`;
   }
 
   #ask(): string | null {
+    if (this.#polls && this.#token !== null && native.generation(this.handle) === this.#polled && now() < this.#until)
+      return this.#token;
     const held = attempt(() => native.held(this.handle));
     if (!held) {
       this.#until = Number.NEGATIVE_INFINITY;
       this.#token = null;
       return null;
     }
-    this.#generation = held.generation;
+    // Where it is asked for, what is in the word here is never right.
+    if (this.#polls) this.#polled = held.generation;
+    else this.#generation = held.generation;
     this.#until = held.until;
     if (held.token !== this.#token) {
       this.#token = held.token;
       this.#header = `${this.scheme} ${held.token}`;
-      this.#soon = Promise.resolve(held.token);
+      this.soon = Promise.resolve(held.token);
+      this.headerSoon = Promise.resolve(this.#header);
     }
     return held.token;
   }

@@ -22,10 +22,51 @@ function isRepeatable(body: unknown): boolean {
   );
 }
 
-/** The target: a path below the base, an absolute URL, or that of a request. */
-function targetOf(core: Core, input: Input): URL {
-  if (typeof input === 'string') return new URL(attempt(() => native.resolve(core.handle, input)));
-  return input instanceof URL ? input : new URL(input.url);
+/** The headers of one call, to which ours are added. */
+type Bag = Headers | Record<string, string>;
+
+/** A copy of them; a plain object where that is what they are, since that is several times as fast. */
+function copied(headers: Init['headers']): Bag {
+  if (headers === undefined) return {};
+  if (headers === null || Object.getPrototypeOf(headers) !== Object.prototype) return new Headers(headers);
+  const bag: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers as Record<string, string>)) {
+    const key = name.toLowerCase();
+    // Written in two ways, both count.
+    if (key in bag) return new Headers(headers);
+    bag[key] = value;
+  }
+  return bag;
+}
+
+const has = (bag: Bag, name: string): boolean => (bag instanceof Headers ? bag.has(name) : name in bag);
+
+function put(bag: Bag, name: string, value: string): void {
+  if (bag instanceof Headers) bag.set(name, value);
+  else bag[name] = value;
+}
+
+const MOST_PATHS = 1_000;
+
+/** Where calls go: from a path below the base, an absolute URL, or that of a request. Whatever it gives may have the token. */
+function targetsOf(core: Core): (input: Input) => string {
+  // Rust's rules, asked for once for each path.
+  const known = new Map<string, string>();
+  return (input) => {
+    if (typeof input !== 'string') {
+      const url = input instanceof URL ? input : new URL(input.url);
+      core.checkOrigin(url);
+      return url.href;
+    }
+    let href = known.get(input);
+    if (href === undefined) {
+      href = attempt(() => native.resolve(core.handle, input));
+      core.checkOrigin(new URL(href));
+      if (known.size === MOST_PATHS) known.clear();
+      known.set(input, href);
+    }
+    return href;
+  };
 }
 
 /** `fetch` with the token of this client. */
@@ -34,20 +75,22 @@ export function fetchOf(core: Core): typeof fetch {
   const send = core.extras.fetch ?? ((input: Input, init?: Init) => globalThis.fetch(input, init));
   const introduced = userAgent === undefined ? undefined : `${userAgent} evertoken/${version}`;
 
+  const targetOf = targetsOf(core);
+
   return async function authorizedFetch(input: Input, init: Init = {}): Promise<Response> {
-    const target = targetOf(core, input);
-    core.checkOrigin(target);
+    const target = targetOf(input);
     const request = input instanceof Request ? input : undefined;
     // As `fetch` itself has it: those of `init` are in the place of the request's.
-    const headers = new Headers(init.headers ?? request?.headers);
-    if (introduced !== undefined && !headers.has('user-agent')) headers.set('user-agent', introduced);
+    const headers = copied(init.headers ?? request?.headers);
+    if (introduced !== undefined && !has(headers, 'user-agent')) put(headers, 'user-agent', introduced);
     let signal = init.signal ?? request?.signal;
     if (timeoutMs !== undefined) {
       const limit = AbortSignal.timeout(timeoutMs);
       signal = signal ? AbortSignal.any([signal, limit]) : limit;
     }
-    const options: Init = { ...init, headers, signal };
-    if (headers.has('authorization')) return send(request ?? target, options);
+    const options: Init = { ...init, headers };
+    if (signal) options.signal = signal;
+    if (has(headers, 'authorization')) return send(request ?? target, options);
 
     const method = (init.method ?? request?.method ?? 'GET').toUpperCase();
     if (core.isDpop) options.redirect = 'manual';
@@ -56,16 +99,16 @@ export function fetchOf(core: Core): typeof fetch {
     const call = new Call(core, await core.token(signal, authorizedFetch));
     let first = true;
     for (;;) {
-      const { authorization, dpop } = call.sign(method, target.href);
-      headers.set('authorization', authorization);
-      if (dpop !== undefined) headers.set('dpop', dpop);
+      const { authorization, dpop } = call.sign(method, target);
+      put(headers, 'authorization', authorization);
+      if (dpop !== undefined) put(headers, 'dpop', dpop);
       // The body of a request is read once: a copy is sent first.
       const response = await send(request && ownBody && first ? request.clone() : (request ?? target), options);
       first = false;
       if (!call.heeds(response.status)) return response;
       // What came from where no token went says nothing about it.
-      if (response.redirected && new URL(response.url).origin !== target.origin) return response;
-      const answer = { url: response.url || target.href, status: response.status, headers: response.headers, repeatable };
+      if (response.redirected && new URL(response.url).origin !== new URL(target).origin) return response;
+      const answer = { url: response.url || target, status: response.status, headers: response.headers, repeatable };
       if (!(await call.repeats(answer, signal))) return response;
       await response.body?.cancel();
     }

@@ -128,6 +128,11 @@ export class AuthServer {
     return this.#native.apiUrl();
   }
 
+  /** The audience that the API asks of a token. */
+  get audience(): string {
+    return this.#native.audience();
+  }
+
   /** How many token requests came, however they ended. */
   get tokenRequests(): number {
     return this.#counts.tokenRequests;

@@ -60,7 +60,7 @@ test('nothing but what is needed is published', async () => {
 
 test('the lock file names no host', () => {
   for (const lock of ['package-lock.json', 'bench/package-lock.json']) {
-    assert.doesNotMatch(readFileSync(join(FOLDER, lock), 'utf8'), /"resolved"/);
+    assert.doesNotMatch(readFileSync(join(FOLDER, lock), 'utf8'), /"resolved": "(?!\.\.")/);
   }
 });
 
