@@ -57,16 +57,17 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	for feature in $(FEATURES); do \
 	  cargo clippy --locked --no-default-features --features $$feature -- -D warnings || exit 1; \
 	done
-	cargo clippy --locked --workspace --all-features --all-targets -- -D warnings
+	cargo clippy --locked --all-features --all-targets -- -D warnings
+	cargo clippy --locked --package evertoken-python --package evertoken-node -- -D warnings
 	cargo clippy --locked --manifest-path $(FUZZ) --all-targets --target-dir target -- -D warnings
 
 unit: nginx ## All tests, examples and doc tests
-	cargo test --locked --workspace --all-features --all-targets
-	cargo test --locked --workspace --all-features --doc
+	cargo test --locked --all-features --all-targets
+	cargo test --locked --all-features --doc
 
 doc: ## The documentation, without and with all features, with no warning
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-default-features --no-deps
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --all-features --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --all-features --no-deps
 
 package: ## The crate as it is published builds on its own
 	cargo package --locked --package evertoken --allow-dirty --all-features
