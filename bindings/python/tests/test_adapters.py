@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,19 +21,30 @@ from evertoken.testing import AuthServer, fixed_client
 Get = Callable[[Client, str, dict[str, str]], int]
 
 
+AUTHS: weakref.WeakKeyDictionary[Client, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def of(kind: Any, api: Client) -> Any:
+    """One adapter for all calls of a client, as it is used."""
+    known = AUTHS.setdefault(api, {})
+    if kind not in known:
+        known[kind] = kind(api)
+    return known[kind]
+
+
 def over_httpx(api: Client, url: str, headers: dict[str, str]) -> int:
-    with httpx.Client(auth=HttpxAuth(api), follow_redirects=True) as http:
+    with httpx.Client(auth=of(HttpxAuth, api), follow_redirects=True) as http:
         return http.get(url, headers=headers).status_code
 
 
 def over_httpx2(api: Client, url: str, headers: dict[str, str]) -> int:
-    with httpx2.Client(auth=Httpx2Auth(api), follow_redirects=True) as http:
+    with httpx2.Client(auth=of(Httpx2Auth, api), follow_redirects=True) as http:
         return int(http.get(url, headers=headers).status_code)
 
 
 def over_async_httpx(api: Client, url: str, headers: dict[str, str]) -> int:
     async def get() -> int:
-        async with httpx.AsyncClient(auth=HttpxAuth(api), follow_redirects=True) as http:
+        async with httpx.AsyncClient(auth=of(HttpxAuth, api), follow_redirects=True) as http:
             return (await http.get(url, headers=headers)).status_code
 
     return asyncio.run(get())
@@ -40,7 +52,7 @@ def over_async_httpx(api: Client, url: str, headers: dict[str, str]) -> int:
 
 def over_async_httpx2(api: Client, url: str, headers: dict[str, str]) -> int:
     async def get() -> int:
-        async with httpx2.AsyncClient(auth=Httpx2Auth(api), follow_redirects=True) as http:
+        async with httpx2.AsyncClient(auth=of(Httpx2Auth, api), follow_redirects=True) as http:
             return int((await http.get(url, headers=headers)).status_code)
 
     return asyncio.run(get())
@@ -48,12 +60,12 @@ def over_async_httpx2(api: Client, url: str, headers: dict[str, str]) -> int:
 
 def over_requests(api: Client, url: str, headers: dict[str, str]) -> int:
     with requests.Session() as http:
-        return http.get(url, headers=headers, auth=RequestsAuth(api)).status_code
+        return http.get(url, headers=headers, auth=of(RequestsAuth, api)).status_code
 
 
 def over_aiohttp(api: Client, url: str, headers: dict[str, str]) -> int:
     async def get() -> int:
-        session = aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),))
+        session = aiohttp.ClientSession(middlewares=(of(AiohttpMiddleware, api),))
         async with session as http, http.get(url, headers=headers) as answer:
             return answer.status
 
