@@ -180,14 +180,11 @@ export class Client {
   }
 
   /** Has a token fetched ahead of the first call. It starts at once; who awaits it knows that the service is ready. */
-  prefetch(options?: WaitOptions): PromiseLike<void> {
+  prefetch(options?: WaitOptions): Promise<void> {
     native.prefetch(this.#core.handle);
-    const ready = async (): Promise<void> => {
+    return new Prefetch(async () => {
       await this.#core.token(options?.signal, this.prefetch);
-    };
-    // A wait that nobody asked for must neither keep a process alive nor reject unheard: it begins with `await`.
-    // biome-ignore lint/suspicious/noThenProperty: that is what it is for
-    return { then: (good, bad) => ready().then(good, bad) };
+    });
   }
 
   /** What happens from now on, one by one. */
@@ -261,6 +258,21 @@ export class Client {
   [inspect.custom](_depth: number, options: object): string {
     return `Client ${inspect(this.toJSON(), options)}`;
   }
+}
+
+/** A wait that nobody asked for must neither keep a process alive nor reject unheard: this one begins with whoever awaits it. */
+class Prefetch implements Promise<void> {
+  readonly [Symbol.toStringTag] = 'Prefetch';
+  readonly #wait: () => Promise<void>;
+
+  constructor(wait: () => Promise<void>) {
+    this.#wait = wait;
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: that is what it is for
+  readonly then: Promise<void>['then'] = (good, bad) => this.#wait().then(good, bad);
+  readonly catch: Promise<void>['catch'] = (bad) => this.#wait().catch(bad);
+  readonly finally: Promise<void>['finally'] = (last) => this.#wait().finally(last);
 }
 
 /** A core for what a constructor was given. */

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Client, EvertokenError, Preset } from 'evertoken';
 import { AuthServer, fixedClient } from 'evertoken/testing';
 
-import { boxFor, clientFor, settlesAtOnce, stayAwake, THOROUGH, until } from './support.mjs';
+import { boxFor, clientFor, program, settlesAtOnce, stayAwake, THOROUGH, until } from './support.mjs';
 
 const { APP_ID, APP_SECRET } = AuthServer;
 const coded = (code) => (error) => error instanceof EvertokenError && error.code === `ERR_EVERTOKEN_${code}`;
@@ -85,6 +85,30 @@ test('a token whose time is up is not read, by either clock', async (t) => {
   assert.equal(held.call(coreOf(api)), token);
   await until('its time is up', () => api.currentToken() === null);
   assert.equal(api.status().expiresInMs, null);
+});
+
+test('a suspend of the machine is seen by the next read', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    const { now } = Date;
+    let ahead = 0;
+    Date.now = () => now() + ahead;
+    const { Client } = await import('evertoken');
+    const { native } = await import('./dist/native.js');
+    const api = new Client('app', 'secret', { issuer: process.argv[1] });
+    await api.token();
+    api.currentToken();
+    const { held } = native;
+    let asked = 0;
+    native.held = (handle) => (asked++, held(handle));
+    const before = [api.currentToken() !== null, asked];
+    ahead = 7_200_000;
+    api.currentToken();
+    console.log(JSON.stringify([before, asked]));
+  `;
+  const { stdout, stderr } = await program(code, { args: [server.issuer] });
+  // Till then it was read without a question; from then on Rust is asked, whose clock is the system's.
+  assert.deepEqual([JSON.parse(stdout || 'null'), stderr], [[[true, 0], 1], '']);
 });
 
 test('an outage costs nothing while a token is held', async (t) => {
@@ -317,6 +341,23 @@ test('events are told to listeners and iterators, and never as an error', async 
       `${line} in ${lines}`,
     );
   }
+});
+
+test('a listener that throws is the affair of its owner, and the others are told', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { Client } from 'evertoken';
+    process.on('uncaughtException', (error) => console.log(error.message));
+    const api = new Client('app', 'secret', { issuer: process.argv[1], logger: { debug() { throw new Error('full'); } } });
+    api.on('renewed', () => { throw new Error('mine'); });
+    const told = new Promise((resolve) => api.on('renewed', resolve));
+    await api.token();
+    const limit = setTimeout(() => {}, 30_000);
+    await told;
+    clearTimeout(limit);
+  `;
+  const { status, stdout, stderr } = await program(code, { args: [server.issuer] });
+  assert.deepEqual([status, stdout, stderr], [0, 'mine\n', '']);
 });
 
 test('a slow reader of events is told how many it missed', async () => {

@@ -28,6 +28,7 @@ same<ReturnType<typeof api.headers>, Promise<Record<string, string>>>(true);
 const { fetch: handedOver }: { fetch: typeof globalThis.fetch } = api;
 await handedOver(new Request('https://api.example/orders'), { signal: AbortSignal.timeout(1) });
 await api.token({ signal: new AbortController().signal });
+same<ReturnType<typeof api.prefetch>, Promise<void>>(true);
 await api.prefetch();
 await using disposed = api.with({ audience: 'x', scope: ['a'] });
 same<typeof disposed, Client>(true);
