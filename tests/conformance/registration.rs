@@ -51,7 +51,12 @@ async fn a_key_is_registered_reset_switched_and_deleted() {
     for _ in 0..2 {
         keys.disable(issued.key.app_id()).await.unwrap();
         let error = works(&issued.key).await.unwrap_err();
-        assert_eq!(error.oauth_error(), Some("unauthorized_client"), "{error}");
+        // RFC 6749 5.2 would have it say `unauthorized_client`.
+        assert_eq!(
+            (error.kind(), error.oauth_error()),
+            (ErrorKind::RequestRefused, Some("invalid_request")),
+            "{error}"
+        );
         assert!(
             keys.list().await.unwrap().iter().any(|key| !key.enabled && key.app_id == issued.info.app_id)
         );
