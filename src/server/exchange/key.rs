@@ -150,12 +150,14 @@ mod tests {
 
     use super::*;
 
+    type Request = (Option<String>, Vec<String>, Vec<String>, Vec<(String, String)>);
+
     /// All that may tell one customer's token from another's.
     #[derive(Debug, Clone, PartialEq)]
     struct Asked {
         app_id: String,
         secret: String,
-        request: (Option<String>, Vec<String>, Vec<String>, Vec<(String, String)>),
+        request: Request,
     }
 
     impl Asked {
