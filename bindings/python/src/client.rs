@@ -6,6 +6,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use evertoken::reqwest::Url;
 use evertoken::{AccessToken, TokenSource};
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
@@ -174,7 +175,13 @@ impl Client {
     /// may not go.
     fn headers<'py>(&self, py: Python<'py>, method: &str, url: &str) -> PyResult<Bound<'py, PyDict>> {
         let (method, url) = (parsed_method(method)?, parsed_url(url)?);
-        self.source(py)?.check_origin(&url).or_raise(py)?;
+        self.live(py)?.source()?.check_origin(&url).or_raise(py)?;
+        // Of a Bearer token they are the same for all calls.
+        if let Some(header) = self.shown(|shown| shown.header.as_ref().map(|header| header.clone_ref(py))) {
+            let fields = PyDict::new(py);
+            fields.set_item(intern!(py, "Authorization"), header)?;
+            return Ok(fields);
+        }
         dict(py, &self.pass(py)?.headers(&method, &url).or_raise(py)?)
     }
 
