@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod auth0;
+mod canary;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -116,16 +116,10 @@ impl Flight {
         let core = &*self.core;
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, .. } = response;
         let life = core.max_age.map_or(lifetime, |max_age| lifetime.min(max_age));
-        let mut schedule = Schedule::new(&core.policy, life, round_trip, refresh_in, core.draw())
+        let schedule = Schedule::new(&core.policy, life, round_trip, refresh_in, core.draw())
             .filter(|schedule| now.since(&sent) < schedule.serve_for)?;
         let scope = scope.or_else(|| self.asked.endpoint.grant_request().scope());
         let token = AccessToken::new(text.lean(), system_time(sent.wall + lifetime), scope);
-        if let Lane::Renewal(held) = &self.lane
-            && held.token == token
-        {
-            // The server gives the same one as long as it lives: it must not be asked at every call.
-            schedule.renew_after = schedule.renew_after.max(FLOOR).min(schedule.serve_for);
-        }
         // Revoked in the very second in which it was issued, it would be refused for all its life.
         let app_id = &self.credentials.app_id;
         let revoked =

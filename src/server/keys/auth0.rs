@@ -65,7 +65,7 @@ impl Auth0Keys {
 
     /// An application that is one of ours.
     async fn ours(&self, app_id: &str) -> Result<Application> {
-        let answer = self.send(self.client.get(&format!("clients/{}", path_segment(app_id)?))).await?;
+        let answer = self.send(self.client.get(format!("clients/{}", path_segment(app_id)?))).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(no_such_key());
         }
@@ -156,7 +156,7 @@ impl Auth0Keys {
     }
 
     async fn remove(&self, app_id: &str) -> Result<()> {
-        self.send(self.client.delete(&format!("clients/{}", path_segment(app_id)?))).await?.check()
+        self.send(self.client.delete(format!("clients/{}", path_segment(app_id)?))).await?.check()
     }
 }
 
