@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::gateway::{Config, Gateway};
 
-const SECONDS: u32 = 8;
+const SECONDS: u32 = 5;
 
 pub async fn measure() -> Vec<Vec<String>> {
     let header = ["what", "requests_a_second", "share", "p50_ms", "p99_ms", "failed"];

@@ -25,7 +25,7 @@ pub fn write() {
     let text = fs::read_to_string(&path).expect("the README");
     let (before, rest) = text.split_once(BEGIN).expect("the mark of the beginning");
     let (_, after) = rest.split_once(END).expect("the mark of the end");
-    let verify = table("From a token's text to its caller, ns", "verify");
+    let verify = table("From a token's text to its caller, ns of CPU", "verify");
     let load = table("The gateway, wrk with 32 connections, all on two cores", "gateway");
     fs::write(path, format!("{before}{BEGIN}\n{}\n{verify}\n{load}\n{END}{after}", versions()))
         .expect("the README");

@@ -253,6 +253,12 @@ impl Verifier {
         if let Some(entry) = inner.verified.get(place) {
             return Ok(entry);
         }
+        // Boxed, so that what is at hand does not carry the long way's state about.
+        Box::pin(self.fresh(token, place)).await
+    }
+
+    async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Entry>, Refusal> {
+        let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,
             issuer: &inner.issuer,
