@@ -27,6 +27,7 @@ struct Sink(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
 struct Seen {
+    /// What it does next; beyond it takes what comes.
     does: VecDeque<Does>,
     taken: Vec<UsageBatch>,
     offered: Vec<u64>,
