@@ -9,6 +9,7 @@ import { type Deliver, type Handle, type NativeOptions, native } from './native.
 import { type ClientOptions, checkOptions, nativeOptions } from './options.js';
 import type { Status } from './status.js';
 
+/** How one caller waits. */
 export interface WaitOptions {
   /** Ends this wait, with its reason. The renewal goes on for everybody else. */
   signal?: AbortSignal | null;
