@@ -210,7 +210,7 @@ export class Client {
    * The same client for another audience and other scopes, for the same credentials and with the same settings. The same arguments
    * give the same client, so that it can be asked for at every call; the 64 most recently used are kept.
    */
-  with({ audience = '', scope = [] }: WithOptions): Client {
+  with({ audience = '', scope = [] }: WithOptions = {}): Client {
     if (this.#parent) return this.#parent.with({ audience, scope });
     const words = typeof scope === 'string' ? scope.split(/\s+/).filter((word) => word !== '') : [...scope];
     const name = JSON.stringify([audience, words]);
