@@ -9,6 +9,7 @@ import { type Deliver, type Handle, type NativeOptions, native } from './native.
 import { type ClientOptions, checkOptions, nativeOptions } from './options.js';
 import type { Status } from './status.js';
 
+/** How one caller waits. */
 export interface WaitOptions {
   /** Ends this wait, with its reason. The renewal goes on for everybody else. */
   signal?: AbortSignal | null;
@@ -209,7 +210,7 @@ export class Client {
    * The same client for another audience and other scopes, for the same credentials and with the same settings. The same arguments
    * give the same client, so that it can be asked for at every call; the 64 most recently used are kept.
    */
-  with({ audience = '', scope = [] }: WithOptions): Client {
+  with({ audience = '', scope = [] }: WithOptions = {}): Client {
     if (this.#parent) return this.#parent.with({ audience, scope });
     const words = typeof scope === 'string' ? scope.split(/\s+/).filter((word) => word !== '') : [...scope];
     const name = JSON.stringify([audience, words]);

@@ -2,7 +2,9 @@ import { type Handle, native } from './native.js';
 
 /** App id and app secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1). */
 export interface Credentials {
+  /** The app id. */
   appId: string;
+  /** The app secret; it may be empty where `clientAuth` needs none. */
   appSecret: string;
   /** The secret to try where the server refuses the other, in a rotation. */
   nextAppSecret?: string;

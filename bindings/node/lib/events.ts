@@ -29,7 +29,9 @@ export type Event =
   /** The client was closed: the last event. */
   | { kind: 'closed' };
 
+/** The kinds of events. */
 export type EventKind = Event['kind'];
+/** The event of one kind. */
 export type EventOf<K extends EventKind> = Extract<Event, { kind: K }>;
 
 type RawQuota = Omit<Quota, 'resetsAt'> & { resetsAt: number | null };

@@ -2,9 +2,13 @@ import type { Event } from './events.js';
 
 /** Where log lines go: the console, pino, winston and their like. None of them holds a token or a secret. */
 export interface Logger {
+  /** Of renewals that went well. */
   debug?(message: string): unknown;
+  /** Of refused tokens and rotated credentials. */
   info?(message: string): unknown;
+  /** Of renewals that failed while a token is held, scopes that were not granted, and quotas. */
   warn?(message: string): unknown;
+  /** Of renewals that failed with no token held. */
   error?(message: string): unknown;
 }
 

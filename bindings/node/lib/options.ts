@@ -271,9 +271,10 @@ const listOf = <T>(value: T | readonly T[] | undefined): T[] | undefined =>
 
 function pems(value: ClientOptions['ca']): string[] {
   const given = (listOf(value) ?? []).map((one) => Buffer.from(one as string).toString('latin1'));
-  const extra = process.env.NODE_EXTRA_CA_CERTS;
+  const { NODE_EXTRA_CA_CERTS: extra, SSL_CERT_FILE: known } = process.env;
   try {
-    if (extra) given.push(readFileSync(extra, 'latin1'));
+    // What Rust reads by itself is not given again: clients with roots of their own share no connections, nor the memory for them.
+    if (extra && extra !== known) given.push(readFileSync(extra, 'latin1'));
   } catch {
     // Node has warned of it already, and goes on without.
   }

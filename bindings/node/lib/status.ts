@@ -15,10 +15,12 @@ export type State =
   | 'rejected'
   /** Nobody read the token for as long as the policy says; the next read starts again. */
   | 'idle'
+  /** Closed, for good. */
   | 'closed';
 
 /** A picture of a client at one moment. It holds no token. */
 export interface Status {
+  /** The state. */
   readonly state: State;
   /** Whether a valid token is at hand: the readiness check of a service. */
   readonly isReady: boolean;

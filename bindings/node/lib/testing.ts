@@ -42,6 +42,7 @@ export type Fault =
   /** The usual answer, but this much later. */
   | { kind: 'latency'; afterMs: number };
 
+/** Where and how often a fault happens. */
 export interface FailOptions {
   /** Where: at the token endpoint by default. */
   at?: 'token' | 'api' | 'revocation';
@@ -51,15 +52,21 @@ export interface FailOptions {
 
 /** A request that came. It holds no secret and no token. */
 export interface LogEntry {
+  /** When it came, in milliseconds since the start. */
   atMs: number;
   /** Method and path. */
   what: string;
+  /** With which status it was answered; null where it was not. */
   status: number | null;
+  /** The client, as far as it is known. */
   clientId: string | null;
+  /** How it authenticated. */
   clientAuth: string | null;
+  /** The `User-Agent`. */
   userAgent: string | null;
 }
 
+/** What a server is to be. */
 export interface AuthServerOptions {
   /** How long tokens live; 3,600,000 by default. */
   lifetimeMs?: number;

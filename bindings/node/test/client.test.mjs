@@ -66,8 +66,8 @@ test('without external buffers the word is asked for', async (t) => {
 });
 
 test('a wall clock that was set back prolongs nothing', async (t) => {
-  // Of 2 s it is handed out for 1.3 s; the renewal that hangs fails at 2.2 s at the earliest, so that no event tells of the end.
-  const server = await boxFor(t, { lifetimeMs: 2_000 });
+  // Of 1.2 s it is handed out for 0.78 s; the renewal, which hangs, takes a second to fail, so that no event tells of the end.
+  const server = await boxFor(t, { lifetimeMs: 1_200 });
   const { native } = await import('../dist/native.js');
   const { held } = native;
   // As if the wall clock were behind by a day from now on: by it the time is never up. Only Rust's mark in the word tells.
@@ -79,7 +79,6 @@ test('a wall clock that was set back prolongs nothing', async (t) => {
   const api = clientFor(t, server);
   const token = await api.token();
   server.fail({ kind: 'hang' }, { always: true });
-  assert.equal(api.currentToken(), token);
   await until('its time is up', () => {
     const isLive = server.accepts(token);
     const read = api.currentToken();

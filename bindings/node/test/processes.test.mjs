@@ -175,6 +175,61 @@ test('a thousand clients leave nothing', { skip: process.platform !== 'linux' },
   assert.equal(server.tokenRequests, CLIENTS + 20);
 });
 
+test('a thousand clients more leave no memory behind', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { Client } from 'evertoken';
+    const [issuer] = process.argv.slice(1);
+    const batch = async () => {
+      const clients = Array.from({ length: 50 }, () => new Client('app', 'secret', { issuer }));
+      await Promise.all(clients.map((api) => api.token()));
+      await Promise.all(clients.map((api) => api.close()));
+    };
+    const used = async (batches) => {
+      for (let i = 0; i < batches; i++) await batch();
+      for (let i = 0; i < 5; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        global.gc();
+      }
+      const { rss, heapUsed, external } = process.memoryUsage();
+      return { rss, heap: heapUsed + external };
+    };
+    const before = await used(10);
+    const after = await used(20);
+    console.log(JSON.stringify([after.heap - before.heap, after.rss - before.rss]));
+  `;
+  const { stdout, stderr } = await program(code, {
+    args: [server.issuer],
+    flags: ['--expose-gc'],
+    env: { NODE_EXTRA_CA_CERTS: '' },
+  });
+  const [heap, rss] = JSON.parse(stdout || 'null') ?? assert.fail(stderr);
+  // Each would leave some kilobytes, of JavaScript's and of Rust's.
+  assert.ok(heap < 500_000, `${heap} bytes of the heap`);
+  assert.ok(rss < 10_000_000, `${rss} bytes in all`);
+});
+
+test('the module is loaded again and again, as test runners do', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { createRequire } from 'node:module';
+    const require = createRequire(process.cwd() + '/x.js');
+    const seen = new Set();
+    for (let i = 0; i < 20; i++) {
+      for (const path of Object.keys(require.cache)) delete require.cache[path];
+      const { Client } = require('evertoken');
+      seen.add(Client);
+      const api = new Client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }), issuer: process.argv[1] });
+      api.on('renewed', () => {});
+      await api.token();
+      if (i % 2) await api.close();
+    }
+    console.log(seen.size);
+  `;
+  const ended = await program(code, { args: [server.issuer] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '20\n', '']);
+});
+
 test('clients that were forgotten, and not closed, end with the garbage', async (t) => {
   const server = await boxFor(t, { lifetimeMs: 1_000 });
   const code = `

@@ -1,33 +1,22 @@
 // Against `oidc-provider`, an authorization server that this project did not write; see tests/conformance/server.mjs.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import { Client } from 'evertoken';
 
-import { FOLDER, settlesAtOnce, until } from './support.mjs';
+import { installProvider, settlesAtOnce, until } from './support.mjs';
 
-const SERVER = join(FOLDER, '../../tests/conformance');
 /** Now and then node hangs before it has run a line of ours; another one then does better. */
 const START_LIMIT_MS = 30_000;
 
-function install() {
-  const wanted = readFileSync(join(SERVER, 'package-lock.json'));
-  const installed = join(SERVER, 'node_modules/.installed-package-lock.json');
-  if (existsSync(installed) && readFileSync(installed).equals(wanted)) return;
-  execFileSync('npm', ['ci', '--ignore-scripts'], { cwd: SERVER, stdio: ['ignore', 'ignore', 'inherit'] });
-  writeFileSync(installed, wanted);
-}
-
 async function start() {
-  install();
+  const cwd = installProvider();
   for (let attempt = 0; attempt < 4; attempt++) {
-    const child = spawn(process.execPath, ['server.mjs'], { cwd: SERVER, stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['server.mjs'], { cwd, stdio: ['pipe', 'pipe', 'inherit'] });
     const hung = setTimeout(() => child.kill('SIGKILL'), START_LIMIT_MS);
     const lines = createInterface(child.stdout);
     const line = await Promise.race([once(lines, 'line').then(([text]) => text), once(child, 'close').then(() => null)]);

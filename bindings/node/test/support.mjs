@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -64,4 +65,16 @@ export async function program(code, { env = {}, args = [], flags = [] } = {}) {
 export function stayAwake(t) {
   const timer = setInterval(() => {}, LIMIT_MS);
   t.after(() => clearInterval(timer));
+}
+
+/** Installs what `tests/conformance/server.mjs` needs, where that is not done yet; gives its folder. */
+export function installProvider() {
+  const cwd = join(FOLDER, '../../tests/conformance');
+  const wanted = readFileSync(join(cwd, 'package-lock.json'));
+  const installed = join(cwd, 'node_modules/.installed-package-lock.json');
+  if (!existsSync(installed) || !readFileSync(installed).equals(wanted)) {
+    execFileSync('npm', ['ci', '--ignore-scripts'], { cwd, stdio: ['ignore', 'ignore', 'inherit'] });
+    writeFileSync(installed, wanted);
+  }
+  return cwd;
 }

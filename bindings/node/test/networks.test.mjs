@@ -1,0 +1,102 @@
+// Certificates of one's own, mutual TLS and a proxy, for token requests; and credentials in a file.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+
+import { Client } from 'evertoken';
+import { generate } from 'selfsigned';
+
+import { boxFor, installProvider, program, until } from './support.mjs';
+
+const certificate = (name) =>
+  generate([{ name: 'commonName', value: name }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: name }] }],
+  });
+
+test('TLS with an authority of ones own, and with a certificate for the client', async (t) => {
+  const [server, own] = [await certificate('localhost'), await certificate('client.test')];
+  const folder = mkdtempSync(join(tmpdir(), 'evertoken-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const TLS = JSON.stringify({ key: server.private, cert: server.cert, ca: server.cert, own: own.cert });
+  const child = spawn(process.execPath, ['server.mjs'], {
+    cwd: installProvider(),
+    env: { ...process.env, TLS },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  t.after(() => child.stdin.end());
+  const [line] = await once(createInterface(child.stdout), 'line');
+  const { issuer, basic } = JSON.parse(line);
+
+  const trusting = new Client(basic.client_id, basic.client_secret, { issuer, ca: server.cert });
+  t.after(() => trusting.close());
+  assert.ok(await trusting.token());
+
+  const mutual = { issuer, ca: [Buffer.from(server.cert)], clientAuth: 'self_signed_tls_client_auth' };
+  for (const shown of [{ cert: own.cert, key: own.private }, { cert: Buffer.from(`${own.cert}\n${own.private}`) }]) {
+    const api = new Client('shop-self', '', { ...mutual, ...shown });
+    t.after(() => api.close());
+    assert.ok(await api.token());
+  }
+  assert.throws(() => new Client('shop-self', '', mutual), /certificate/);
+
+  // By the environment alone.
+  const file = join(folder, 'ca.pem');
+  writeFileSync(file, server.cert);
+  const code = `
+    import { Client } from 'evertoken';
+    const { issuer, id, secret } = JSON.parse(process.argv[1]);
+    const api = new Client(id, secret, { issuer, tokenTimeoutMs: 3_000 });
+    console.log(await api.token().then(() => 'a token', (error) => error.code));
+  `;
+  const args = [JSON.stringify({ issuer, id: basic.client_id, secret: basic.client_secret })];
+  assert.equal((await program(code, { args, env: { NODE_EXTRA_CA_CERTS: file } })).stdout, 'a token\n');
+  assert.equal((await program(code, { args })).stdout, 'ERR_EVERTOKEN_AUTH_SERVER_UNAVAILABLE\n');
+});
+
+test('token requests go through the proxy', async (t) => {
+  const server = await boxFor(t);
+  const seen = [];
+  const proxy = createServer((incoming, answer) => {
+    seen.push(`${incoming.method} ${incoming.url}`);
+    const { method, headers } = incoming;
+    incoming.pipe(
+      request(incoming.url, { method, headers }, (from) => from.pipe(answer.writeHead(from.statusCode, from.headers))),
+    );
+  }).listen(0, '127.0.0.1');
+  t.after(() => proxy.close());
+  await once(proxy, 'listening');
+  const api = new Client('app', 'secret', { tokenUrl: server.tokenUrl, proxy: `http://127.0.0.1:${proxy.address().port}` });
+  t.after(() => api.close());
+  assert.ok(server.accepts(await api.token()));
+  assert.deepEqual(seen, [`POST ${server.tokenUrl}`]);
+});
+
+test('credentials are read from a file, and again when it changes', async (t) => {
+  const server = await boxFor(t);
+  const folder = mkdtempSync(join(tmpdir(), 'evertoken-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const credentialsFile = join(folder, 'credentials.json');
+  const write = (secret) =>
+    writeFileSync(credentialsFile, JSON.stringify({ app_id: 'app', app_secret: secret }), { mode: 0o600 });
+  write('secret');
+  const api = server.client({ credentialsFile });
+  t.after(() => api.close());
+  const token = await api.token();
+  server.register('app', 'rotated');
+  let seen = false;
+  api.on('credentialsRotated', () => (seen = true));
+  write('rotated');
+  await until('the change is seen', () => seen);
+  api.invalidate(token);
+  await until('it is renewed', () => ![null, token].includes(api.currentToken()));
+  assert.equal(api.status().lastError, null);
+  assert.throws(() => server.client({ credentialsFile: join(folder, 'none') }), { code: 'ERR_EVERTOKEN_CONFIGURATION' });
+});
