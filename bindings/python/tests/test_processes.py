@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import gc
 import json
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +33,24 @@ CLIENTS = 1_000 if THOROUGH else 200
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+CHILDREN: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """Whatever a test that failed did not wait for."""
+    yield
+    while CHILDREN:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            pid = CHILDREN.pop()
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
 def child(work: object) -> int:
     """Runs it in a fork; a hang is killed after 60 s."""
     pid = os.fork()
+    CHILDREN.append(pid)
     if pid == 0:
         code = 1
         try:
@@ -51,10 +68,9 @@ def ended(pid: int) -> int:
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
+            CHILDREN.remove(pid)
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
     raise AssertionError("the child hangs")
 
 
@@ -158,6 +174,7 @@ def test_a_fork_of_which_python_does_not_know(server: AuthServer) -> None:
     with server.client() as api:
         token = api.token()
         pid = ctypes.PyDLL(None).fork()
+        CHILDREN.append(pid)
         if pid == 0:
             code = 1
             try:
