@@ -46,18 +46,15 @@ pub async fn measure() -> Vec<Vec<String>> {
         ("a bearer token", Some(&bearer)),
         ("app id and secret, exchanged", Some(&basic)),
     ];
-    let mut rounds: Vec<Vec<Load>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut rounds: Vec<Vec<Load>> = (0..=cases.len()).map(|_| Vec::new()).collect();
     for _ in 0..3 {
         for ((_, header), rounds) in cases.iter().zip(&mut rounds) {
             rounds.push(wrk(&url, header.map(String::as_str), SECONDS).await);
         }
+        server.outage();
+        rounds[cases.len()].push(wrk(&url, Some(&basic), SECONDS).await);
+        server.recover().await.unwrap();
     }
-    server.outage();
-    let mut away = Vec::new();
-    for _ in 0..3 {
-        away.push(wrk(&url, Some(&basic), SECONDS).await);
-    }
-    rounds.push(away);
     let names = cases.iter().map(|(name, _)| *name).chain(["the same, the authorization server away"]);
     let mut all = 0.0;
     for (name, mut rounds) in names.zip(rounds) {
