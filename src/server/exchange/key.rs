@@ -155,14 +155,12 @@ mod tests {
     struct Asked {
         app_id: String,
         secret: String,
-        request: (Option<String>, Vec<String>, Vec<String>, Vec<(String, String)>),
+        request: GrantRequest,
     }
 
     impl Asked {
         fn key(&self, hashing: &Hashing) -> Key {
-            let (audience, resources, scopes, params) = self.request.clone();
-            let request = GrantRequest { audience, resources, scopes, params };
-            hashing.of_request(&request).key(&self.app_id, &self.secret.clone().into())
+            hashing.of_request(&self.request).key(&self.app_id, &self.secret.clone().into())
         }
     }
 
@@ -174,6 +172,12 @@ mod tests {
     fn asked() -> impl Strategy<Value = Asked> {
         let list = || vec(text(), 0..3);
         let request = (proptest::option::of(text()), list(), list(), vec((text(), text()), 0..3));
+        let request = request.prop_map(|(audience, resources, scopes, params)| GrantRequest {
+            audience,
+            resources,
+            scopes,
+            params,
+        });
         (text(), text(), request).prop_map(|(app_id, secret, request)| Asked { app_id, secret, request })
     }
 
@@ -193,15 +197,16 @@ mod tests {
             let of = |cut: usize, shape: u8| {
                 let (left, right) = text.split_at(cut.min(text.len()));
                 let (left, right) = (left.to_owned(), right.to_owned());
-                let none = (None, vec![], vec![], vec![]);
+                let mut asked = Asked { app_id: String::new(), secret: String::new(), request: GrantRequest::default() };
                 match shape {
-                    0 => Asked { app_id: left, secret: right, request: none },
-                    1 => Asked { app_id: left, secret: String::new(), request: (Some(right), vec![], vec![], vec![]) },
-                    2 => Asked { app_id: String::new(), secret: left, request: (None, vec![right], vec![], vec![]) },
-                    3 => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![left], vec![right], vec![]) },
-                    4 => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![], vec![left, right], vec![]) },
-                    _ => Asked { app_id: String::new(), secret: String::new(), request: (None, vec![], vec![], vec![(left, right)]) },
+                    0 => (asked.app_id, asked.secret) = (left, right),
+                    1 => (asked.app_id, asked.request.audience) = (left, Some(right)),
+                    2 => (asked.secret, asked.request.resources) = (left, vec![right]),
+                    3 => (asked.request.resources, asked.request.scopes) = (vec![left], vec![right]),
+                    4 => asked.request.scopes = vec![left, right],
+                    _ => asked.request.params = vec![(left, right)],
                 }
+                asked
             };
             for one in 0..6 {
                 for another in 0..6 {

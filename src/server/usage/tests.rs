@@ -23,20 +23,28 @@ enum Does {
 }
 
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<(VecDeque<Does>, Vec<UsageBatch>, Vec<u64>)>>);
+struct Sink(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    /// What it does next; beyond it takes what comes.
+    does: VecDeque<Does>,
+    taken: Vec<UsageBatch>,
+    offered: Vec<u64>,
+}
 
 impl Sink {
     fn does(&self, all: impl IntoIterator<Item = Does>) {
-        self.0.lock().unwrap().0.extend(all);
+        self.0.lock().unwrap().does.extend(all);
     }
 
     fn taken(&self) -> Vec<UsageBatch> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().taken.clone()
     }
 
     /// The numbers of all batches that were offered.
     fn offered(&self) -> Vec<u64> {
-        self.0.lock().unwrap().2.clone()
+        self.0.lock().unwrap().offered.clone()
     }
 }
 
@@ -44,15 +52,15 @@ impl UsageSink for Sink {
     fn write<'a>(&'a self, batch: &'a UsageBatch) -> Written<'a> {
         let does = {
             let mut all = self.0.lock().unwrap();
-            all.2.push(batch.sequence);
-            let does = all.0.pop_front().unwrap_or(Does::Take);
+            all.offered.push(batch.sequence);
+            let does = all.does.pop_front().unwrap_or(Does::Take);
             // As one that goes by the number.
             let has = all
-                .1
+                .taken
                 .iter()
                 .any(|taken| (&taken.instance, taken.sequence) == (&batch.instance, batch.sequence));
             if matches!(does, Does::Take | Does::TakeAndFail) && !has {
-                all.1.push(batch.clone());
+                all.taken.push(batch.clone());
             }
             does
         };
