@@ -15,7 +15,8 @@ import { Client } from 'evertoken';
 import { boxFor, FOLDER, program } from './support.mjs';
 
 const README = readFileSync(join(FOLDER, 'README.md'), 'utf8');
-const BLOCKS = [...README.matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
+const CRATES = readFileSync(join(FOLDER, '..', '..', 'README.md'), 'utf8');
+const BLOCKS = [...(README + CRATES).matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
 
 function environment(server) {
   const own = { APP_ID: 'app', APP_SECRET: 'secret', ISSUER: server.issuer, AUDIENCE: server.audience, BASE_URL: server.apiUrl };

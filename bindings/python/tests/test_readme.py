@@ -36,6 +36,16 @@ def test_the_first_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "200\n"
 
 
+def test_the_code_in_the_crates_readme_runs(
+    server: AuthServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[3] / "README.md").read_text(), re.S)
+    for name, value in {"APP_ID": "app", "APP_SECRET": "secret", "ISSUER": server.issuer, "BASE_URL": server.api_url}.items():
+        monkeypatch.setenv(f"EVERTOKEN_{name}", value)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "200\n"
+
+
 def test_what_is_not_run_is_code_at_least() -> None:
     for info, code in BLOCKS:
         compile(code, info, "exec")
