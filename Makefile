@@ -59,7 +59,6 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	done
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	cargo clippy --locked --package evertoken-python --package evertoken-node -- -D warnings
-	cargo clippy --locked --manifest-path $(FUZZ) --all-targets --target-dir target -- -D warnings
 
 unit: nginx ## All tests, examples and doc tests
 	cargo test --locked --all-features --all-targets
