@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -34,36 +33,24 @@ pub(crate) struct TokenText {
     line: Arc<Zeroizing<String>>,
     token_at: usize,
     header: HeaderValue,
-    /// Equal headers, so that threads do not contend for one reference count.
-    stripes: Box<[HeaderValue]>,
 }
 
-/// As many headers in all.
-const STRIPES: usize = 8;
+/// What a header's bytes belong to.
+struct Owner(Arc<Zeroizing<String>>);
 
-thread_local! {
-    /// Which of them this thread clones.
-    static STRIPE: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES
-    };
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
 }
 
 /// Aligned, since the reference count stands beside it, and two on one cache line would be as slow as one.
 #[repr(align(128))]
 struct Apart(Owner);
 
-struct Owner(Arc<Zeroizing<String>>);
-
 impl AsRef<[u8]> for Apart {
     fn as_ref(&self) -> &[u8] {
         self.0.as_ref()
-    }
-}
-
-impl AsRef<[u8]> for Owner {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
     }
 }
 
@@ -79,19 +66,8 @@ impl TokenText {
         line.push(' ');
         line.push_str(token);
         let line = Arc::new(line);
-        let header = sensitive(Bytes::from_owner(Apart(Owner(line.clone()))))?;
-        let more = (1..STRIPES).map(|_| sensitive(Bytes::from_owner(Apart(Owner(line.clone())))));
-        let stripes = more.collect::<Option<_>>()?;
-        Some(Self { line, token_at, header, stripes })
-    }
-
-    /// The same with one header for all threads, 2 KiB smaller: for whoever holds tokens by the million.
-    #[cfg(feature = "server")]
-    pub(crate) fn lean(self) -> Self {
-        match sensitive(Bytes::from_owner(Owner(self.line.clone()))) {
-            Some(header) => Self { header, stripes: Box::default(), ..self },
-            None => self,
-        }
+        let header = sensitive(Owner(line.clone()))?;
+        Some(Self { line, token_at, header })
     }
 
     pub(crate) fn token(&self) -> &str {
@@ -100,14 +76,17 @@ impl TokenText {
 
     #[inline]
     pub(crate) fn header(&self) -> &HeaderValue {
-        // A thread that is ending has no number any more.
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or_default();
-        self.stripes.get(stripe).unwrap_or(&self.header)
+        &self.header
+    }
+
+    /// An equal header of the same buffer, whose reference count nobody else touches.
+    pub(crate) fn header_apart(&self) -> HeaderValue {
+        sensitive(Apart(Owner(self.line.clone()))).unwrap_or_else(|| self.header.clone())
     }
 }
 
-fn sensitive(line: Bytes) -> Option<HeaderValue> {
-    let mut header = HeaderValue::from_maybe_shared(line).ok()?;
+fn sensitive(line: impl AsRef<[u8]> + Send + 'static) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(line)).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
@@ -154,17 +133,11 @@ mod tests {
         {
             let text = TokenText::new(scheme, "abc.DEF-123_~+/==").unwrap();
             assert_eq!(text.token(), "abc.DEF-123_~+/==");
-            assert_eq!(text.header(), line);
-            assert!(text.header().is_sensitive());
-            assert_eq!(text.header().as_bytes().as_ptr(), text.line.as_bytes().as_ptr());
-            assert_eq!(format!("{text:?} {:?}", text.header()), "[REDACTED] Sensitive");
-            assert_eq!(text.stripes.len() + 1, STRIPES);
-            #[cfg(feature = "server")]
-            {
-                let lean = text.lean();
-                assert_eq!(lean.header(), line);
-                assert!(lean.header().is_sensitive() && lean.stripes.is_empty());
-                assert_eq!(lean.header().as_bytes().as_ptr(), lean.line.as_bytes().as_ptr());
+            for header in [text.header(), &text.header_apart()] {
+                assert_eq!(header, line);
+                assert!(header.is_sensitive());
+                assert_eq!(header.as_bytes().as_ptr(), text.line.as_bytes().as_ptr());
+                assert_eq!(format!("{text:?} {header:?}"), "[REDACTED] Sensitive");
             }
         }
     }

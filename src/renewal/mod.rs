@@ -12,6 +12,7 @@ mod refresher;
 mod schedule;
 mod slot;
 mod status;
+mod stripes;
 mod task;
 mod telemetry;
 mod token;

@@ -1,9 +1,12 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
+use http::HeaderValue;
 
 use super::schedule::Schedule;
+use super::stripes::Stripes;
 use super::token::AccessToken;
 use crate::clock::{Clock, Moment};
 
@@ -20,6 +23,7 @@ pub(crate) struct Held {
     pub(crate) withheld: bool,
     /// Up to here, by both clocks, a read asks nothing further.
     fresh_until: (Duration, Duration),
+    headers: Stripes,
     used: AtomicBool,
     nudged: AtomicBool,
 }
@@ -27,6 +31,7 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn new(token: AccessToken, schedule: Schedule, anchor: Moment, after_refusal: bool) -> Self {
         Self {
+            headers: Stripes::new(&token),
             token,
             schedule,
             anchor,
@@ -79,6 +84,22 @@ impl Held {
         self.schedule.serve_for.saturating_sub(now.since(&self.anchor))
     }
 
+    /// The first look, at two coarse clocks: whether a read may hand it out and ask nothing further.
+    #[inline(always)]
+    pub(crate) fn is_fresh(&self, clock: &Clock) -> bool {
+        let (monotonic, wall) = clock.coarse();
+        let fresh = monotonic < self.fresh_until.0 && wall < self.fresh_until.1;
+        if fresh {
+            self.mark_used();
+        }
+        fresh
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(&self) -> &HeaderValue {
+        self.headers.of_this_thread()
+    }
+
     #[inline]
     pub(crate) fn was_used(&self) -> bool {
         self.used.load(Ordering::Relaxed)
@@ -105,32 +126,15 @@ pub(crate) enum Look {
     Nothing,
 }
 
-/// A token in the slot, borrowed for as long as it takes to look at it.
-pub(crate) struct Fresh(arc_swap::Guard<Option<std::sync::Arc<Held>>>);
-
-impl Fresh {
-    #[inline(always)]
-    pub(crate) fn token(&self) -> Option<&AccessToken> {
-        self.0.as_deref().map(|held| &held.token)
-    }
-}
-
 /// The one place where the token is.
 #[derive(Debug, Default)]
 pub(crate) struct Slot(ArcSwapOption<Held>);
 
 impl Slot {
-    /// The read path (rule: no lock, no allocation, no await): one load, one look at two coarse clocks.
+    /// The read path (rule: no lock, no allocation, no await): this, and [`Held::is_fresh`].
     #[inline(always)]
-    pub(crate) fn fresh(&self, clock: &Clock) -> Option<Fresh> {
-        let guard = self.0.load();
-        let held = guard.as_deref()?;
-        let (monotonic, wall) = clock.coarse();
-        if monotonic < held.fresh_until.0 && wall < held.fresh_until.1 {
-            held.mark_used();
-            return Some(Fresh(guard));
-        }
-        None
+    pub(crate) fn load(&self) -> Guard<Option<Arc<Held>>> {
+        self.0.load()
     }
 
     /// The second look, by the exact clocks.
@@ -140,7 +144,7 @@ impl Slot {
         let now = clock.now();
         if held.remaining(&now).is_zero() {
             if let Some(ended) = held.ended(&now) {
-                self.0.compare_and_swap(&held, Some(std::sync::Arc::new(ended)));
+                self.0.compare_and_swap(&held, Some(Arc::new(ended)));
             }
             return Look::Nothing;
         }
@@ -150,7 +154,7 @@ impl Slot {
         }
         if let Some(mended) = held.reanchored(&now) {
             // Lost to a newer token where the slot has moved on meanwhile, as it should be.
-            self.0.compare_and_swap(&held, Some(std::sync::Arc::new(mended)));
+            self.0.compare_and_swap(&held, Some(Arc::new(mended)));
         }
         if now.since(&held.anchor) < held.schedule.fresh_for {
             return Look::Token(held.token.clone());
@@ -159,12 +163,12 @@ impl Slot {
     }
 
     /// What is held, live or not. For the refresher, which decides under its lock.
-    pub(crate) fn held(&self) -> Option<std::sync::Arc<Held>> {
+    pub(crate) fn held(&self) -> Option<Arc<Held>> {
         self.0.load_full()
     }
 
     pub(crate) fn store(&self, held: Option<Held>) {
-        self.0.store(held.map(std::sync::Arc::new));
+        self.0.store(held.map(Arc::new));
     }
 }
 
@@ -173,7 +177,6 @@ mod tests {
     use super::*;
     use crate::renewal::policy::RenewalPolicy;
     use crate::secret::{Scheme, TokenText};
-    use std::sync::Arc;
     use std::sync::Mutex;
 
     struct Hands(Mutex<Moment>);
@@ -215,7 +218,7 @@ mod tests {
     }
 
     fn fast(slot: &Slot, clock: &Clock) -> bool {
-        slot.fresh(clock).is_some()
+        slot.load().as_deref().is_some_and(|held| held.is_fresh(clock))
     }
 
     #[test]

@@ -36,6 +36,10 @@ impl AccessToken {
         self.0.text.header()
     }
 
+    pub(super) fn header_apart(&self) -> HeaderValue {
+        self.0.text.header_apart()
+    }
+
     /// When the token expires by the authorization server's `expires_in`, on the clock of this machine. It is
     /// handed out no longer than until its leeway before that.
     pub fn expires_at(&self) -> SystemTime {

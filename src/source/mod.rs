@@ -152,7 +152,8 @@ impl TokenSource {
     /// What a read gives that finds nothing to do.
     #[inline]
     pub(crate) fn fresh_token(&self) -> Option<AccessToken> {
-        self.refresher().slot.fresh(&self.refresher().clock)?.token().cloned()
+        let held = self.refresher().slot.load();
+        held.as_deref().filter(|held| held.is_fresh(self.clock())).map(|held| held.token.clone())
     }
 
     /// Whether a read would give just this token, without waiting. It looks at nothing that a lock guards, so that a child of
@@ -160,8 +161,8 @@ impl TokenSource {
     #[doc(hidden)]
     #[inline]
     pub fn serves(&self, token: &AccessToken) -> bool {
-        let refresher = self.refresher();
-        refresher.slot.fresh(&refresher.clock).is_some_and(|fresh| fresh.token() == Some(token))
+        let held = self.refresher().slot.load();
+        held.as_deref().is_some_and(|held| held.is_fresh(self.clock()) && held.token == *token)
     }
 
     fn second_look(&self) -> Look {
@@ -373,6 +374,7 @@ impl TokenSource {
         &self.family.origins
     }
 
+    #[inline]
     pub(crate) fn clock(&self) -> &Clock {
         &self.refresher().clock
     }
@@ -397,27 +399,34 @@ impl Future for Authorization<'_> {
     #[inline]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let source = self.source;
-        if self.wait.is_none()
-            && source.family.dpop.is_none()
-            && let Some(fresh) = source.refresher().slot.fresh(&source.refresher().clock)
-            && let Some(token) = fresh.token()
-        {
-            return Poll::Ready(Ok(token.authorization().clone()));
-        }
-        self.wait(context)
+        let plain = self.wait.is_none() && source.family.dpop.is_none();
+        let held = source.refresher().slot.load();
+        // One place where a header is cloned: from two, it would be moved about in memory until they meet.
+        let waited;
+        let header = match held.as_deref().filter(|held| plain && held.is_fresh(source.clock())) {
+            Some(held) => held.header(),
+            None => match self.wait(context) {
+                Poll::Ready(Ok(token)) => {
+                    waited = token;
+                    waited.authorization()
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        Poll::Ready(Ok(header.clone()))
     }
 }
 
 impl Authorization<'_> {
     #[cold]
-    fn wait(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<HeaderValue>> {
+    fn wait(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<AccessToken>> {
         let source = self.source;
         if source.family.dpop.is_some() {
             return Poll::Ready(Err(Error::configuration("under DPoP every call needs a proof of its own")
                 .advice("use `headers(method, url)` for it")));
         }
-        let wait = self.wait.get_or_insert_with(|| Box::pin(source.token()));
-        wait.as_mut().poll(context).map_ok(|token| token.authorization().clone())
+        self.wait.get_or_insert_with(|| Box::pin(source.token())).as_mut().poll(context)
     }
 }
 

@@ -44,9 +44,9 @@ mutate 'no jitter of the renewal' src/renewal/schedule.rs \
 mutate 'a retry at once' src/renewal/backoff.rs \
   's/step\.mul_f64\(least \+ /step.mul_f64(0.0 * least + 0.0 * /'
 mutate 'the wall clock is not looked at' src/renewal/slot.rs \
-  's/monotonic < held\.fresh_until\.0 && wall < held\.fresh_until\.1/{ let _ = wall; monotonic < held.fresh_until.0 }/'
+  's/monotonic < self\.fresh_until\.0 && wall < self\.fresh_until\.1/{ let _ = wall; monotonic < self.fresh_until.0 }/'
 mutate 'the monotonic clock is not looked at' src/renewal/slot.rs \
-  's/monotonic < held\.fresh_until\.0 && wall < held\.fresh_until\.1/{ let _ = monotonic; wall < held.fresh_until.1 }/'
+  's/monotonic < self\.fresh_until\.0 && wall < self\.fresh_until\.1/{ let _ = monotonic; wall < self.fresh_until.1 }/'
 mutate 'a wall clock set forward ends the token' src/clock.rs \
   's/\(Some\(now\), Some\(then\)\) => now\.saturating_sub\(then\),/(Some(_), Some(_)) if self.wall > earlier.wall + self.monotonic => self.wall.saturating_sub(earlier.wall),\n            (Some(now), Some(then)) => now.saturating_sub(then).max(self.wall.saturating_sub(earlier.wall)),/'
 mutate 'a suspend is not counted' src/clock.rs \

@@ -281,7 +281,8 @@ impl Run {
             }
             Event::Nudge => {
                 self.clock.nudge();
-                if !self.rules.frozen && self.server.lock().all_in_flight() == 0 {
+                let looked = !self.rules.frozen && !self.rules.orphaned;
+                if looked && self.server.lock().all_in_flight() == 0 {
                     self.unseen_setback = false;
                     self.unseen_suspend = false;
                     self.rules.blind = false;
@@ -293,6 +294,10 @@ impl Run {
                     self.rules.frozen = true;
                     self.rules.disturbed = now;
                     self.at(length, Event::Thaw);
+                    // Nobody but a reader can see then that a token has ended by one clock, and not by the other.
+                    if self.random.u8(0..4) == 0 {
+                        self.at(length / 4, Event::StepWall(length + self.habits.life, false));
+                    }
                 }
             }
             Event::Thaw => {

@@ -119,7 +119,7 @@ impl Flight {
         let schedule = Schedule::new(&core.policy, life, round_trip, refresh_in, core.draw())
             .filter(|schedule| now.since(&sent) < schedule.serve_for)?;
         let scope = scope.or_else(|| self.asked.endpoint.grant_request().scope());
-        let token = AccessToken::new(text.lean(), system_time(sent.wall + lifetime), scope);
+        let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
         // Revoked in the very second in which it was issued, it would be refused for all its life.
         let app_id = &self.credentials.app_id;
         let revoked =
