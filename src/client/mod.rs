@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Request, Response};
 
 pub use self::builder::ClientBuilder;
+use self::call::Call;
 pub use self::preset::Preset;
 pub use self::request::RequestBuilder;
 pub use self::transport::redirect_policy;
@@ -126,8 +127,8 @@ impl Client {
     /// # Errors
     ///
     /// Those of [`RequestBuilder::send`].
-    pub fn execute(&self, request: Request) -> impl Future<Output = Result<Response>> + Send + '_ {
-        self.0.call(request)
+    pub fn execute(&self, request: Request) -> impl Future<Output = Result<Response>> + Send + use<> {
+        Call::new(self.clone(), Ok(request))
     }
 
     /// The source of this client's tokens.

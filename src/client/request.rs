@@ -6,6 +6,7 @@ use reqwest::{Body, Request, Response};
 use serde::Serialize;
 
 use super::Client;
+use super::call::Call;
 use super::url::resolve;
 use crate::error::{Error, Result};
 
@@ -92,9 +93,8 @@ impl RequestBuilder {
     ///   `base_url` nor allowed by name: nothing was sent;
     /// - those of [`TokenSource::token`](crate::TokenSource::token) where there is no token: nothing was sent;
     /// - [`Api`](crate::ErrorKind::Api) where the API could not be reached, broke off, or took too long.
-    pub async fn send(self) -> Result<Response> {
-        let Self { client, request } = self;
-        client.0.call(built(request)?).await
+    pub fn send(self) -> impl Future<Output = Result<Response>> + Send {
+        Call::new(self.client, built(self.request))
     }
 }
 

@@ -7,7 +7,7 @@ use url::{Position, Url};
 use crate::error::{Error, Result};
 use crate::origin::shown;
 
-/// A URL as long as most are: one that fits is put together without an allocation of its own.
+/// A URL as long as most are: one that fits is put together with one allocation.
 const SHORT: usize = 512;
 
 /// The address under which an API's paths lie. Its own path ends in a slash.
@@ -30,7 +30,7 @@ impl BaseUrl {
     /// Appends `path`; whatever it is, the result lies on the same origin and under the same path.
     fn join(&self, path: &str) -> Result<Url> {
         let path = path.strip_prefix('/').unwrap_or(path);
-        let url = parse_both(self.0.as_str(), path)
+        let url = relative(&self.0, path)
             .map_err(|error| refused(path, "does not make a URL").with_source(error))?;
         // What is refused above cannot lead elsewhere; this holds even where that reasoning has a hole.
         if url[..Position::AfterPath].starts_with(self.0.as_str()) {
@@ -112,18 +112,20 @@ fn refused(path: &str, problem: &str) -> Error {
     Error::configuration(format!("the path {path:?} {problem}; nothing was sent"))
 }
 
-fn parse_both(base: &str, path: &str) -> Result<Url, url::ParseError> {
-    let mut buffer = [0; SHORT];
-    let length = base.len() + path.len();
-    if let Some(short) = buffer.get_mut(..length) {
-        let (front, back) = short.split_at_mut(base.len());
-        front.copy_from_slice(base.as_bytes());
-        back.copy_from_slice(path.as_bytes());
+/// Parses `path` alone, where joining it to the text of `base` would have its host parsed at every call. The `./` keeps a
+/// colon in it from ending a scheme, and the spaces, which parsers strip (WHATWG URL), make the parser's buffer as long as the
+/// URL will be.
+fn relative(base: &Url, path: &str) -> Result<Url, url::ParseError> {
+    let mut buffer = [b' '; SHORT];
+    let (dot, length) = ("./".len(), base.as_str().len() + path.len());
+    if let Some(short) = buffer.get_mut(..dot + length) {
+        short[..dot].copy_from_slice(b"./");
+        short[dot..dot + path.len()].copy_from_slice(path.as_bytes());
         if let Ok(text) = str::from_utf8(short) {
-            return Url::parse(text);
+            return base.join(text);
         }
     }
-    Url::parse(&[base, path].concat())
+    base.join(&["./", path].concat())
 }
 
 #[cfg(test)]
