@@ -660,7 +660,7 @@ async fn nothing_secret_is_put_out() {
         "fell over with Client {",
         "POST /token",
         "POST /revoke",
-        "revocation endpoint answered",
+        "answered about a token",
         "tokens could not be revoked",
         "the next secret was refused, too",
         "credential refused; trying what comes next",

@@ -4,9 +4,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::assertion::Recipient;
+use super::discovery::Metadata;
 use super::quote::Quoter;
-use super::request::form;
 use super::response::Asked;
 use super::{TokenEndpoint, refusal};
 use crate::clock::Clock;
@@ -24,40 +23,18 @@ impl TokenEndpoint {
         token: &str,
         endpoint: Option<&Url>,
     ) -> Result<Option<Map<String, Value>>> {
-        let (token_endpoint, announced) = self.find(clock, credentials).await?;
-        let metadata = announced.as_deref();
-        let url = endpoint
-            .or_else(|| metadata.and_then(|metadata| metadata.introspection_endpoint.as_ref()))
-            .ok_or_else(|| {
-                Error::configuration("the authorization server announces no usable introspection endpoint")
-                    .with_server(self.server())
+        let find = |metadata: Option<&Metadata>| {
+            endpoint
+                .cloned()
+                .or_else(|| metadata.and_then(|metadata| metadata.introspection_endpoint.clone()))
+                .ok_or_else(|| {
+                    Error::configuration(
+                        "the authorization server announces no usable introspection endpoint",
+                    )
                     .advice("set `introspection_url`, or take JWT access tokens only")
-            })?;
-        let auth = self.proven_auth(metadata, credentials)?;
-        let to = Recipient { metadata, token_endpoint: &token_endpoint };
-        let assertion = auth.assertion(to, credentials, clock).await;
-        let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
-        let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
-
-        let mut fields = vec![("token", token), ("token_type_hint", "access_token")];
-        fields.extend(auth.fields(credentials, assertion));
-        let request = Self::http_request(url, &auth, credentials, form(&fields))?;
-        let sent = clock.now();
-        let answer = self
-            .transport
-            .send(request)
-            .await
-            .map_err(|error| refusal::unanswered(error).with_server(origin::shown(url)))?;
-        let asked = Asked {
-            endpoint: url,
-            scopes: &[],
-            credentials,
-            assertion,
-            proof: None,
-            sent,
-            answered: clock.now(),
+                })
         };
-        judged(&answer, &asked, token)
+        self.ask_about(clock, credentials, token, find, |answer, asked| judged(answer, asked, token)).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a token is asked for: one attempt at the client-credentials grant (RFC 6749 4.4). It knows nothing of when.
 
+mod about;
 mod assertion;
 mod client_auth;
 mod discovery;

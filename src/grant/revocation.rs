@@ -4,12 +4,9 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use url::Url;
 
-use super::assertion::Recipient;
-use super::client_auth::ClientAuth;
 use super::discovery::Metadata;
 use super::document::Document;
 use super::quote::Quoter;
-use super::request::form;
 use super::response::Asked;
 use super::{TokenEndpoint, refusal};
 use crate::clock::Clock;
@@ -27,64 +24,18 @@ impl TokenEndpoint {
         token: &str,
         endpoint: Option<&Url>,
     ) -> Result<()> {
-        let (token_endpoint, announced) = self.find(clock, credentials).await?;
-        let metadata = announced.as_deref();
-        let alias = metadata.and_then(|metadata| metadata.mtls_revocation_endpoint.as_ref());
-        let url = endpoint
-            .or_else(|| alias.filter(|_| self.has_certificate))
-            .or_else(|| metadata.and_then(|metadata| metadata.revocation_endpoint.as_ref()))
-            .ok_or_else(|| {
-                Error::configuration("the authorization server announces no usable revocation endpoint")
-                    .with_server(self.server())
-                    .advice("set `revocation_url`, or do without `revoke_on_shutdown`")
-            })?;
-        let auth = self.proven_auth(metadata, credentials)?;
-        let to = Recipient { metadata, token_endpoint: &token_endpoint };
-        let assertion = auth.assertion(to, credentials, clock).await;
-        let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
-        let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
-
-        let mut fields = vec![("token", token), ("token_type_hint", "access_token")];
-        fields.extend(auth.fields(credentials, assertion));
-        let request = Self::http_request(url, &auth, credentials, form(&fields))?;
-        let sent = clock.now();
-        let answer = self
-            .transport
-            .send(request)
-            .await
-            .map_err(|error| refusal::unanswered(error).with_server(origin::shown(url)))?;
-        tracing::debug!(
-            target: "evertoken", server = %origin::shown(url), status = answer.status().as_u16(), auth = auth.name(),
-            "revocation endpoint answered"
-        );
-        let asked = Asked {
-            endpoint: url,
-            scopes: &[],
-            credentials,
-            assertion,
-            proof: None,
-            sent,
-            answered: clock.now(),
+        let find = |metadata: Option<&Metadata>| {
+            let alias = metadata.and_then(|metadata| metadata.mtls_revocation_endpoint.clone());
+            endpoint
+                .cloned()
+                .or_else(|| alias.filter(|_| self.has_certificate))
+                .or_else(|| metadata.and_then(|metadata| metadata.revocation_endpoint.clone()))
+                .ok_or_else(|| {
+                    Error::configuration("the authorization server announces no usable revocation endpoint")
+                        .advice("set `revocation_url`, or do without `revoke_on_shutdown`")
+                })
         };
-        judged(&answer, &asked, token).map_err(|error| auth.advised(error))
-    }
-
-    /// The method that got the token.
-    pub(super) fn proven_auth(
-        &self,
-        metadata: Option<&Metadata>,
-        credentials: &Credentials,
-    ) -> Result<ClientAuth> {
-        if let Some(fixed) = &self.auth {
-            return Ok(fixed.clone());
-        }
-        let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
-        let chosen = ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))?;
-        let proven = self.proven.get(credentials.generation);
-        Ok(match (chosen, proven) {
-            (ClientAuth::ClientSecretBasic, Some(basic)) => basic.into(),
-            (chosen, _) => chosen,
-        })
+        self.ask_about(clock, credentials, token, find, |answer, asked| judged(answer, asked, token)).await
     }
 }
 

@@ -39,6 +39,22 @@ pub(crate) struct Identity {
     /// Of the token, since the Unix epoch; `None` where it does not say.
     pub(crate) expires: Option<Duration>,
     pub(crate) issued: Option<Duration>,
+    pub(crate) binding: Binding,
+}
+
+/// The key or certificate that a token is bound to (RFC 7800 3).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Binding {
+    /// The thumbprint of a key (RFC 9449 6.1).
+    pub(crate) jkt: Option<String>,
+    /// The thumbprint of a certificate (RFC 8705 3.1).
+    pub(crate) x5t: Option<String>,
+}
+
+impl Binding {
+    pub(crate) fn is_none(&self) -> bool {
+        self.jkt.is_none() && self.x5t.is_none()
+    }
 }
 
 impl Caller {

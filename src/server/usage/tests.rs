@@ -124,6 +124,7 @@ fn caller(app_id: &str) -> Caller {
         claims: Map::new(),
         expires: None,
         issued: None,
+        binding: Default::default(),
     };
     Caller::new(Arc::new(identity), How::Bearer)
 }

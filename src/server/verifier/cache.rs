@@ -1,31 +1,31 @@
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
-use siphasher::sip128::SipHasher24;
 
-use super::profile::Binding;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::caller::Identity;
+use crate::server::refusal::Refusal;
 
 /// The tokens that were verified and have not ended, found by a keyed hash: neither the tokens are held, nor can anybody
 /// make two that meet.
 pub(super) struct Verified {
-    cache: Cache<u128, Arc<Entry>, UnitWeighter, BuildHasherDefault<AsItIs>>,
-    hasher: SipHasher24,
+    cache: Cache<u128, Entry, UnitWeighter, RandomState>,
+    hash: Hash,
     clock: Clock,
     purges: AtomicU64,
 }
 
-pub(super) struct Entry {
-    pub(super) identity: Arc<Identity>,
-    pub(super) binding: Binding,
+#[derive(Clone)]
+struct Entry {
+    identity: Arc<Identity>,
     /// By the monotonic and by the wall clock: whichever comes first ends it.
     until: (Duration, Duration),
 }
@@ -37,12 +37,34 @@ pub(super) struct Place {
     purges: u64,
 }
 
+/// The tag that GCM (NIST SP 800-38D) gives a text as its additional data, under a key that each verifier draws: the fastest
+/// of the keyed hashes that the TLS library has.
+///
+/// The nonce is always the same, which GCM allows nobody whose tags can be seen. These are compared with each other, and
+/// placed by a second keyed hash, so nothing is ever seen of them; to whoever does not know the key, two tokens of 16 KiB
+/// meet with a chance of 2^-118 (1 in 2^128 for each of their blocks).
+struct Hash(LessSafeKey);
+
+impl Hash {
+    fn new() -> Result<Self> {
+        let mut key = [0; 16];
+        rand::fill(&mut key)
+            .and_then(|()| UnboundKey::new(&AES_128_GCM, &key))
+            .map(|key| Self(LessSafeKey::new(key)))
+            .map_err(|_| {
+                Error::new(ErrorKind::CredentialsUnavailable, "the operating system gave no random numbers")
+            })
+    }
+
+    fn of(&self, text: &str) -> Option<u128> {
+        let (nonce, text) = (Nonce::assume_unique_for_key([0; 12]), Aad::from(text));
+        let tag = self.0.seal_in_place_separate_tag(nonce, text, &mut []).ok()?;
+        tag.as_ref().try_into().ok().map(u128::from_ne_bytes)
+    }
+}
+
 impl Verified {
     pub(super) fn new(capacity: usize, clock: Clock) -> Result<Self> {
-        let mut key = [0; 16];
-        rand::fill(&mut key).map_err(|_| {
-            Error::new(ErrorKind::CredentialsUnavailable, "the operating system gave no random numbers")
-        })?;
         let capacity = capacity.max(1);
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity)
@@ -50,20 +72,22 @@ impl Verified {
             .build()
             .map_err(|error| Error::configuration("the cache of verified tokens").with_source(error))?;
         let cache =
-            Cache::with_options(options, UnitWeighter, Default::default(), DefaultLifecycle::default());
-        Ok(Self { cache, hasher: SipHasher24::new_with_key(&key), clock, purges: AtomicU64::new(0) })
+            Cache::with_options(options, UnitWeighter, RandomState::new(), DefaultLifecycle::default());
+        Ok(Self { cache, hash: Hash::new()?, clock, purges: AtomicU64::new(0) })
     }
 
-    pub(super) fn place(&self, token: &str) -> Place {
+    /// It fails only where the library does, which then has nothing to verify a signature by either.
+    pub(super) fn place(&self, token: &str) -> Result<Place, Refusal> {
         let purges = self.purges.load(Ordering::Acquire);
-        Place { key: self.hasher.hash(token.as_bytes()).as_u128(), purges }
+        let key = self.hash.of(token).ok_or_else(|| Refusal::unavailable(None))?;
+        Ok(Place { key, purges })
     }
 
-    pub(super) fn get(&self, place: Place) -> Option<Arc<Entry>> {
-        let entry = self.cache.get(&place.key)?;
+    pub(super) fn get(&self, place: Place) -> Option<Arc<Identity>> {
+        let Entry { identity, until } = self.cache.get(&place.key)?;
         let (monotonic, wall) = self.clock.coarse();
-        if monotonic < entry.until.0 && wall < entry.until.1 {
-            return Some(entry);
+        if monotonic < until.0 && wall < until.1 {
+            return Some(identity);
         }
         self.cache.remove(&place.key);
         None
@@ -71,23 +95,18 @@ impl Verified {
 
     /// Keeps what was verified until then, by the wall clock; not where something was purged meanwhile, which it might
     /// have been part of.
-    pub(super) fn put(
-        &self,
-        place: Place,
-        identity: Arc<Identity>,
-        binding: Binding,
-        until: Duration,
-    ) -> Arc<Entry> {
+    pub(super) fn put(&self, place: Place, identity: Identity, until: Duration) -> Arc<Identity> {
         let (monotonic, wall) = self.clock.coarse();
         let left = until.saturating_sub(wall);
-        let entry = Arc::new(Entry { identity, binding, until: (monotonic.saturating_add(left), until) });
+        let identity = Arc::new(identity);
         if !left.is_zero() {
-            self.cache.insert(place.key, entry.clone());
+            let until = (monotonic.saturating_add(left), until);
+            self.cache.insert(place.key, Entry { identity: identity.clone(), until });
             if self.purges.load(Ordering::Acquire) != place.purges {
                 self.cache.remove(&place.key);
             }
         }
-        entry
+        identity
     }
 
     pub(super) fn purge(&self, app_id: &str) {
@@ -106,22 +125,23 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// The keys are hashes already.
-#[derive(Default)]
-struct AsItIs(u64);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Hasher for AsItIs {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+    #[test]
+    fn a_hash_is_of_the_whole_text_and_of_one_verifier() {
+        let (one, other) = (Hash::new().unwrap(), Hash::new().unwrap());
+        let of = |text: &str| one.of(text).unwrap();
+        assert_eq!(of("token"), of("token"));
+        assert_ne!(of("token"), other.of("token").unwrap());
+        // As long as several blocks, of which each counts; and an end of zeros is no padding.
+        let long = "x".repeat(100);
+        for at in 0..long.len() {
+            let changed = format!("{}y{}", &long[..at], &long[at + 1..]);
+            assert_ne!(of(&long), of(&changed), "{at}");
         }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+        let ends: std::collections::HashSet<_> = (0..40).map(|zeros| of(&"\0".repeat(zeros))).collect();
+        assert_eq!(ends.len(), 40);
     }
 }

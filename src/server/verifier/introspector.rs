@@ -7,12 +7,13 @@ use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-use super::cache::{Entry, Place, Verified};
+use super::cache::{Place, Verified};
 use super::profile::{self, Expected};
 use crate::clock::{Clock, Moment};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::grant::TokenEndpoint;
+use crate::server::caller::Identity;
 use crate::server::refusal::Refusal;
 
 /// How many tokens are asked about at once; the others wait.
@@ -42,7 +43,7 @@ pub(super) struct Introspector {
     failed: Mutex<Option<(Moment, Duration)>>,
 }
 
-type Question = OnceCell<Result<Arc<Entry>, Refusal>>;
+type Question = OnceCell<Result<Arc<Identity>, Refusal>>;
 
 const INACTIVE: Refusal = Refusal::token("it has ended, or the authorization server does not know it");
 
@@ -68,7 +69,7 @@ impl Introspector {
         place: Place,
         expected: &Expected<'_>,
         verified: &Verified,
-    ) -> Result<Arc<Entry>, Refusal> {
+    ) -> Result<Arc<Identity>, Refusal> {
         let now = self.clock.now();
         if self.inactive.get(&place.key).is_some_and(|since| now.since(&since) < INACTIVE_FOR) {
             return Err(INACTIVE);
@@ -87,7 +88,7 @@ impl Introspector {
         place: Place,
         expected: &Expected<'_>,
         verified: &Verified,
-    ) -> Result<Arc<Entry>, Refusal> {
+    ) -> Result<Arc<Identity>, Refusal> {
         if let Some((since, pause)) = *lock(&self.failed) {
             let left = pause.saturating_sub(self.clock.now().since(&since));
             if !left.is_zero() {
@@ -108,10 +109,10 @@ impl Introspector {
                 if self.audience_optional && claims.get("aud").is_none_or(serde_json::Value::is_null) {
                     claims.insert("aud".to_owned(), expected.audiences.to_vec().into());
                 }
-                let (identity, binding) = profile::introspected(claims, expected).map_err(Refusal::token)?;
+                let identity = profile::introspected(claims, expected).map_err(Refusal::token)?;
                 let latest = expected.now.saturating_add(self.max_age);
                 let until = identity.expires.map_or(latest, |expires| expires.min(latest));
-                Ok(verified.put(place, Arc::new(identity), binding, until))
+                Ok(verified.put(place, identity, until))
             }
             Ok(None) => {
                 *lock(&self.failed) = None;

@@ -18,10 +18,10 @@ use url::Url;
 use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
-use crate::server::caller::{Caller, How};
+use crate::server::caller::{Caller, How, Identity};
 use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
-use cache::{Entry, Verified};
+use cache::Verified;
 use introspector::Introspector;
 use jwks::Jwks;
 use jws::Jws;
@@ -108,9 +108,9 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let entry = self.live(token).await?;
-        if entry.binding.is_none() {
-            return Ok(Caller::new(entry.identity.clone(), How::Bearer));
+        let identity = self.live(token).await?;
+        if identity.binding.is_none() {
+            return Ok(Caller::new(identity, How::Bearer));
         }
         Err(SHOWN_BARE)
     }
@@ -118,7 +118,7 @@ impl Verifier {
     /// The caller to whom the issuer has just given this token for its app id and secret. Of revocations the exchange has
     /// seen to.
     pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
-        Ok(Caller::new(self.entry(token).await?.identity.clone(), how))
+        Ok(Caller::new(self.identity(token).await?, how))
     }
 
     /// Verifies the token of a request, be it `Bearer` or `DPoP`, with all that it may be bound to: the proof in the `DPoP`
@@ -143,8 +143,8 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let entry = self.live(token).await?;
-        let binding = &entry.binding;
+        let identity = self.live(token).await?;
+        let binding = &identity.binding;
         let mut how = How::Bearer;
         if let Some(x5t) = &binding.x5t {
             let shown = parts.extensions.get::<ClientCertificate>();
@@ -166,7 +166,7 @@ impl Verifier {
                 how = How::Dpop;
             }
         }
-        Ok(Caller::new(entry.identity.clone(), how))
+        Ok(Caller::new(identity, how))
     }
 
     /// The checks of RFC 9449 4.3, and that of 7.1: the token is bound to the proof's key.
@@ -234,30 +234,30 @@ impl Verifier {
     }
 
     /// What was verified of a token that is not revoked.
-    async fn live(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
-        let entry = self.entry(token).await?;
+    async fn live(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+        let identity = self.identity(token).await?;
         if let Some(revocations) = &self.0.revocations
-            && revocations.is_revoked(&entry.identity.app_id, entry.identity.issued.map(system_time))
+            && revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
         {
             return Err(Refusal::token("the tokens of this app were revoked"));
         }
-        Ok(entry)
+        Ok(identity)
     }
 
-    async fn entry(&self, token: &str) -> Result<Arc<Entry>, Refusal> {
+    async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::token("it is too long"));
         }
         let inner = &*self.0;
-        let place = inner.verified.place(token);
-        if let Some(entry) = inner.verified.get(place) {
-            return Ok(entry);
+        let place = inner.verified.place(token)?;
+        if let Some(identity) = inner.verified.get(place) {
+            return Ok(identity);
         }
         // Boxed, so that what is at hand does not carry the long way's state about.
         Box::pin(self.fresh(token, place)).await
     }
 
-    async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Entry>, Refusal> {
+    async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Identity>, Refusal> {
         let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,
@@ -271,9 +271,9 @@ impl Verifier {
                 introspector.judge(token, place, &expected, &inner.verified).await
             }
             _ => {
-                let (identity, binding) = inner.judged(token, &expected).await?;
+                let identity = inner.judged(token, &expected).await?;
                 let until = identity.expires.unwrap_or_default();
-                Ok(inner.verified.put(place, Arc::new(identity), binding, until))
+                Ok(inner.verified.put(place, identity, until))
             }
         }
     }
@@ -284,11 +284,7 @@ const SHOWN_BARE: Refusal =
 
 impl Inner {
     /// A JWT's checks: those that cost nothing first, so that what is not for us has no keys read.
-    async fn judged(
-        &self,
-        token: &str,
-        expected: &Expected<'_>,
-    ) -> Result<(crate::server::caller::Identity, profile::Binding), Refusal> {
+    async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<Identity, Refusal> {
         let Jws { header, claims, message, signature } =
             Jws::parse(token).ok_or(Refusal::token("it is no signed JWT"))?;
         let algorithm = TokenAlgorithm::from_name(&header.alg).filter(|it| self.allowed.contains(it));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::server::caller::Identity;
+use crate::server::caller::{Binding, Identity};
 
 /// By which rules a JWT is read as an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,21 +24,6 @@ pub(super) struct Expected<'a> {
     /// Since the Unix epoch.
     pub(super) now: Duration,
     pub(super) leeway: Duration,
-}
-
-/// The key or certificate that a token is bound to (RFC 7800 3).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Binding {
-    /// The thumbprint of a key (RFC 9449 6.1).
-    pub(super) jkt: Option<String>,
-    /// The thumbprint of a certificate (RFC 8705 3.1).
-    pub(super) x5t: Option<String>,
-}
-
-impl Binding {
-    pub(super) fn is_none(&self) -> bool {
-        self.jkt.is_none() && self.x5t.is_none()
-    }
 }
 
 /// What is wrong with a token, in words for its sender.
@@ -65,10 +50,7 @@ impl Profile {
 }
 
 /// The checks of RFC 9068 4 that need no key.
-pub(super) fn identity(
-    claims: Map<String, Value>,
-    expected: &Expected<'_>,
-) -> Result<(Identity, Binding), Wrong> {
+pub(super) fn identity(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<Identity, Wrong> {
     if expected.profile.required().iter().any(|name| claims.get(*name).is_none_or(Value::is_null)) {
         return Err("a claim is missing");
     }
@@ -79,17 +61,14 @@ pub(super) fn identity(
 }
 
 /// The checks that hold for what introspection says as well, where `iss` and `aud` may be left out (RFC 7662 2.2).
-pub(super) fn introspected(
-    claims: Map<String, Value>,
-    expected: &Expected<'_>,
-) -> Result<(Identity, Binding), Wrong> {
+pub(super) fn introspected(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<Identity, Wrong> {
     if claims.get("iss").is_some_and(|issuer| issuer != expected.issuer) {
         return Err("it is of another issuer");
     }
     judged(claims, expected)
 }
 
-fn judged(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<(Identity, Binding), Wrong> {
+fn judged(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<Identity, Wrong> {
     let is_ours = |audience: &Value| {
         audience.as_str().is_some_and(|audience| expected.audiences.iter().any(|ours| ours == audience))
     };
@@ -115,7 +94,7 @@ fn judged(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<(Identi
     let app_id = app_id.ok_or("it does not name its app")?.to_owned();
     let binding = binding(claims.get("cnf"))?;
     let scopes = scopes(&claims, expected.profile);
-    Ok((Identity { app_id, scopes, claims, expires, issued }, binding))
+    Ok(Identity { app_id, scopes, claims, expires, issued, binding })
 }
 
 /// `NumericDate` (RFC 7519 2): seconds, with or without a fraction.
