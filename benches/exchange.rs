@@ -81,7 +81,8 @@ fn main() {
     let exchange = Exchange::builder("https://as.example")
         .token_url("https://as.example/token")
         .transport(Arc::new(AtOnce))
-        .capacity(customers + customers / 8)
+        // Its shards fill unevenly, the more so the fewer the customers.
+        .capacity(customers + customers / 8 + 1_000)
         .build()
         .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
