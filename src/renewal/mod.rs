@@ -15,6 +15,8 @@ mod status;
 mod stripes;
 mod task;
 mod telemetry;
+#[cfg(feature = "server")]
+mod term;
 mod token;
 
 pub use events::{Event, Events};
@@ -26,4 +28,6 @@ pub(crate) use schedule::attempt_timeout;
 pub(crate) use slot::{Held, Look};
 pub use status::{State, Status};
 pub(crate) use telemetry::waited;
+#[cfg(feature = "server")]
+pub(crate) use term::Term;
 pub use token::AccessToken;

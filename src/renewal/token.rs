@@ -4,6 +4,8 @@ use std::time::SystemTime;
 
 use http::HeaderValue;
 
+#[cfg(feature = "server")]
+use super::term::Term;
 use crate::secret::TokenText;
 
 /// An access token (RFC 6749 1.4), shared: a clone is a reference count.
@@ -15,13 +17,32 @@ pub struct AccessToken(Arc<Inner>);
 
 struct Inner {
     text: TokenText,
+    /// Where no refresher looks after it.
+    #[cfg(feature = "server")]
+    term: Term,
     expires_at: SystemTime,
     scope: Option<String>,
 }
 
 impl AccessToken {
     pub(crate) fn new(text: TokenText, expires_at: SystemTime, scope: Option<String>) -> Self {
-        Self(Arc::new(Inner { text, expires_at, scope }))
+        Self(Arc::new(Inner {
+            text,
+            expires_at,
+            scope,
+            #[cfg(feature = "server")]
+            term: Term::none(),
+        }))
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn with_term(
+        text: TokenText,
+        expires_at: SystemTime,
+        scope: Option<String>,
+        term: Term,
+    ) -> Self {
+        Self(Arc::new(Inner { text, expires_at, scope, term }))
     }
 
     /// The token's text, for whoever must put it somewhere by hand. Treat it as the secret that it is.
@@ -34,6 +55,11 @@ impl AccessToken {
     #[inline]
     pub fn authorization(&self) -> &HeaderValue {
         self.0.text.header()
+    }
+
+    #[cfg(feature = "server")]
+    pub(crate) fn term(&self) -> &Term {
+        &self.0.term
     }
 
     pub(super) fn header_apart(&self) -> HeaderValue {

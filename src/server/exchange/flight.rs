@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::cache::Entry;
+use super::cache::Held;
 use super::flights::Newcomer;
 use super::gate;
 use super::key::{Key, Tag};
@@ -14,7 +14,7 @@ use crate::clock::{Moment, system_time};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::{TokenResponse, is_authentication_refused};
-use crate::renewal::{AccessToken, Schedule, attempt_timeout};
+use crate::renewal::{AccessToken, Schedule, Term, attempt_timeout};
 
 /// For whom it is.
 pub(super) enum Lane {
@@ -23,7 +23,7 @@ pub(super) enum Lane {
     /// For one who had a token, which has ended.
     Known,
     /// For one who has a token, which is to be replaced.
-    Renewal(Arc<Entry>),
+    Renewal(AccessToken),
 }
 
 /// The credentials are in here, and nowhere else: they are wiped when it ends.
@@ -60,7 +60,7 @@ impl Flight {
 
     fn timeout(&self) -> Duration {
         let remaining = match &self.lane {
-            Lane::Renewal(entry) => Some(entry.remaining(&self.core.clock.now())),
+            Lane::Renewal(token) => Some(token.term().remaining(&self.core.clock.now())),
             Lane::Newcomer(..) | Lane::Known => None,
         };
         attempt_timeout(&self.core.policy, remaining)
@@ -119,13 +119,14 @@ impl Flight {
         let schedule = Schedule::new(&core.policy, life, round_trip, refresh_in, core.draw())
             .filter(|schedule| now.since(&sent) < schedule.serve_for)?;
         let scope = scope.or_else(|| self.asked.endpoint.grant_request().scope());
-        let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
+        let term = Term::new(&sent, &schedule);
+        let token = AccessToken::with_term(text, system_time(sent.wall + lifetime), scope, term);
         // Revoked in the very second in which it was issued, it would be refused for all its life.
         let app_id = &self.credentials.app_id;
         let revoked =
             core.revocations.as_ref().is_some_and(|all| all.is_revoked(app_id, Some(system_time(sent.wall))));
         if keep && !revoked {
-            core.cache.insert(self.key, Arc::new(Entry::new(token.clone(), self.app, &sent, &schedule)));
+            core.cache.insert(self.key, Held { token: token.clone(), app: self.app });
             core.failures.forget(&self.key);
         }
         if let Lane::Newcomer(newcomer, _) = &self.lane {
@@ -173,8 +174,8 @@ impl Flight {
     }
 
     fn pause_renewal(&self, now: &Moment, error: &Error) {
-        if let Lane::Renewal(entry) = &self.lane {
-            entry.renewal_failed(now, error.retry_after().unwrap_or(FLOOR));
+        if let Lane::Renewal(token) = &self.lane {
+            token.term().renewal_failed(now, error.retry_after().unwrap_or(FLOOR));
         }
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use cache::{Cache, Entry, Look};
+use cache::{Cache, Held, Look};
 use failures::Failures;
 use flight::{Flight, Lane};
 use flights::{Flights, Newcomer, Outcome};
@@ -142,9 +142,9 @@ impl Exchange {
         let customer = Customer { key, app_id, app_secret, peer };
         let known = match core.cache.look(&key, &core.clock) {
             Look::Token(token) => return Ok(token),
-            Look::Due(entry) => {
-                self.renew(&customer, &entry);
-                return Ok(entry.token.clone());
+            Look::Due(held) => {
+                self.renew(&customer, &held);
+                return Ok(held.token);
             }
             Look::Ended => true,
             Look::Nothing => false,
@@ -190,8 +190,9 @@ impl Exchange {
             return Ok(Arrival::Waiting(waiting));
         }
         // It may have landed just now.
-        if let Some(entry) = core.cache.held(&customer.key).filter(|entry| !entry.remaining(&now).is_zero()) {
-            return Ok(Arrival::Token(entry.token.clone()));
+        let held = core.cache.held(&customer.key);
+        if let Some(Held { token, .. }) = held.filter(|held| !held.token.term().remaining(&now).is_zero()) {
+            return Ok(Arrival::Token(token));
         }
         if let Some(error) = core.failures.recent(&customer.key, &now) {
             return Err(error);
@@ -210,16 +211,16 @@ impl Exchange {
     }
 
     /// In the background, by whoever comes first after renew-at.
-    fn renew(&self, customer: &Customer<'_>, entry: &Arc<Entry>) {
+    fn renew(&self, customer: &Customer<'_>, Held { token, app }: &Held) {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
             core.gate.check(&core.clock.now())?;
-            core.flights.lock().begin(customer.key, entry.app, None, core.flights.room())?;
-            runtime.spawn(self.flight(customer, entry.app, Lane::Renewal(entry.clone())).fly());
+            core.flights.lock().begin(customer.key, *app, None, core.flights.room())?;
+            runtime.spawn(self.flight(customer, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
         });
         if let Err(error) = begun {
-            entry.renewal_failed(&core.clock.now(), error.retry_after().unwrap_or(RENEWAL_RETRY));
+            token.term().renewal_failed(&core.clock.now(), error.retry_after().unwrap_or(RENEWAL_RETRY));
         }
     }
 
