@@ -115,6 +115,9 @@ async fn a_call_allocates_no_more_than_bare_reqwest() {
     assert!(without > 0, "the counter counts");
     assert!(with <= without, "{with} against {without}");
 
+    // Its future is moved before it is sent: it holds the request, and a pointer or two.
+    assert!(size_of_val(&api.get("orders").send()) <= size_of::<evertoken::reqwest::Request>() + 16);
+
     // One header more, for both.
     let named = HeaderValue::from_static("acme-sdk/1.2");
     let without = fewest(async || {

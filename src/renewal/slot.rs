@@ -37,7 +37,7 @@ impl Held {
             anchor,
             after_refusal,
             withheld: false,
-            fresh_until: (anchor.monotonic + schedule.fresh_for, anchor.wall + schedule.fresh_for),
+            fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
         }
@@ -54,10 +54,17 @@ impl Held {
     }
 
     fn with(&self, schedule: Schedule, anchor: Moment) -> Self {
-        let mut this = Self::new(self.token.clone(), schedule, anchor, self.after_refusal);
-        this.used = AtomicBool::new(self.was_used());
-        this.nudged = AtomicBool::new(self.nudged.load(Ordering::Relaxed));
-        this
+        Self {
+            token: self.token.clone(),
+            headers: self.headers.clone(),
+            schedule,
+            anchor,
+            after_refusal: self.after_refusal,
+            withheld: false,
+            fresh_until: fresh_until(&schedule, &anchor),
+            used: AtomicBool::new(self.was_used()),
+            nudged: AtomicBool::new(self.nudged.load(Ordering::Relaxed)),
+        }
     }
 
     /// The same token, where its anchor's clocks do not agree any more, because the machine was suspended or its wall clock
@@ -111,6 +118,10 @@ impl Held {
             self.used.store(true, Ordering::Relaxed);
         }
     }
+}
+
+fn fresh_until(schedule: &Schedule, anchor: &Moment) -> (Duration, Duration) {
+    (anchor.monotonic + schedule.fresh_for, anchor.wall + schedule.fresh_for)
 }
 
 /// A wall clock that is steered by NTP drifts by less than this from the boot clock within one slice of sleep.

@@ -10,7 +10,7 @@ use super::token::AccessToken;
 const STRIPES: usize = 8;
 
 /// Equal headers of one token. Threads that share a reference count wait for each other at every read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stripes([HeaderValue; STRIPES]);
 
 thread_local! {

@@ -12,6 +12,8 @@ use crate::clock::{SimClock, s};
 use crate::rules::{Rules, Verdict};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// In how many rounds everybody has done what there is to do at some moment.
+const MOST_ROUNDS: u32 = 10_000;
 
 /// What a run came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -396,7 +398,7 @@ impl Run {
 
     /// Runs what can run, until nobody does anything any more.
     fn settle(&mut self) -> Verdict {
-        loop {
+        for _ in 0..MOST_ROUNDS {
             let readings = self.clock.readings();
             if let Some(home) = self.home.as_ref().filter(|_| !self.rules.frozen) {
                 idle(home);
@@ -407,6 +409,7 @@ impl Run {
                 return Ok(());
             }
         }
+        Err("it does not come to rest".into())
     }
 
     fn read_log(&mut self) -> Verdict {
