@@ -28,7 +28,9 @@ mutate() {
     echo "MISSED  $1"
     missed=$((missed + 1))
   else
-    echo "caught  $1: $(grep -m 1 -E '^seed|panicked|assert' "$copy/log" | cut -c 1-140)"
+    local seen
+    seen=$(grep -m 1 -E '^seed|panicked|assert' "$copy/log" | cut -c 1-140 || true)
+    echo "caught  $1: ${seen:-it hangs}"
   fi
   cp "$root/$2" "$copy/$2"
 }
