@@ -1,9 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::rand;
 use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
+
+use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) use secrecy::{ExposeSecret, SecretString};
 
@@ -101,6 +104,15 @@ impl fmt::Debug for TokenText {
 fn is_b64token(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty() && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b))
+}
+
+/// 128 bits that nobody can guess, from the operating system.
+pub(crate) fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| {
+        Error::new(ErrorKind::CredentialsUnavailable, "the operating system gave no random numbers")
+    })?;
+    Ok(bytes)
 }
 
 /// The secrets that must not come back to us in a server's text, in every form in which we send them.

@@ -1,20 +1,16 @@
 //! JSON Web Signatures in their compact form (RFC 7515 3.1).
 
-use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::secret;
 
 /// 128 random bits, so that no two JWTs of any process are alike.
 pub(super) fn unique() -> Result<String> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| {
-        Error::new(ErrorKind::CredentialsUnavailable, "the operating system gave no random numbers")
-    })?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+    secret::random().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
 }
 
 pub(super) fn encoded(part: &Value) -> String {

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::rand;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::secret;
 use crate::server::caller::Identity;
 use crate::server::refusal::Refusal;
 
@@ -47,13 +47,9 @@ struct Hash(LessSafeKey);
 
 impl Hash {
     fn new() -> Result<Self> {
-        let mut key = [0; 16];
-        rand::fill(&mut key)
-            .and_then(|()| UnboundKey::new(&AES_128_GCM, &key))
-            .map(|key| Self(LessSafeKey::new(key)))
-            .map_err(|_| {
-                Error::new(ErrorKind::CredentialsUnavailable, "the operating system gave no random numbers")
-            })
+        let key = UnboundKey::new(&AES_128_GCM, &secret::random()?);
+        let key = key.map_err(|_| Error::configuration("the TLS library has no AES-128-GCM"))?;
+        Ok(Self(LessSafeKey::new(key)))
     }
 
     fn of(&self, text: &str) -> Option<u128> {
