@@ -4,6 +4,7 @@
 //! token, and those without, who send app id and secret themselves. Here both come out as the same thing, a [`Caller`].
 
 mod caller;
+mod digest;
 mod exchange;
 mod keys;
 mod layer;

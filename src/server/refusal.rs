@@ -8,7 +8,11 @@ use http::StatusCode;
 /// `Display` and [`reason`](Self::reason) never hold a token or a secret. What an operator has to know beyond that is in
 /// the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Refusal(Box<Why>);
+
+/// Boxed, so that what is not refused carries none of it about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Why {
     kind: RefusalKind,
     reason: &'static str,
     retry_after: Option<Duration>,
@@ -39,11 +43,11 @@ pub enum RefusalKind {
 }
 
 impl Refusal {
-    pub(crate) const fn new(kind: RefusalKind, reason: &'static str) -> Self {
-        Self { kind, reason, retry_after: None, scope: None }
+    pub(crate) fn new(kind: RefusalKind, reason: &'static str) -> Self {
+        Self(Box::new(Why { kind, reason, retry_after: None, scope: None }))
     }
 
-    pub(crate) const fn token(reason: &'static str) -> Self {
+    pub(crate) fn token(reason: &'static str) -> Self {
         Self::new(RefusalKind::InvalidToken, reason)
     }
 
@@ -52,38 +56,40 @@ impl Refusal {
         Self::new(RefusalKind::Unavailable, reason).after(retry_after)
     }
 
-    pub(crate) fn after(self, retry_after: Option<Duration>) -> Self {
-        Self { retry_after, ..self }
+    pub(crate) fn after(mut self, retry_after: Option<Duration>) -> Self {
+        self.0.retry_after = retry_after;
+        self
     }
 
     /// The same for a request that needs these.
-    pub(crate) fn of_scope(self, scope: &str) -> Self {
-        Self { scope: Some(scope.to_owned()), ..self }
+    pub(crate) fn of_scope(mut self, scope: &str) -> Self {
+        self.0.scope = Some(scope.to_owned());
+        self
     }
 
     /// What kind of refusal it is.
     pub fn kind(&self) -> RefusalKind {
-        self.kind
+        self.0.kind
     }
 
     /// What is wrong, in a few words.
     pub fn reason(&self) -> &'static str {
-        self.reason
+        self.0.reason
     }
 
     /// The scopes that the request needs, where it lacks them; spaces between.
     pub fn scope(&self) -> Option<&str> {
-        self.scope.as_deref()
+        self.0.scope.as_deref()
     }
 
     /// When it is worth trying again, where that helps.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// The HTTP status that tells it.
     pub fn status(&self) -> StatusCode {
-        match self.kind {
+        match self.0.kind {
             RefusalKind::NoCredentials
             | RefusalKind::InvalidToken
             | RefusalKind::InvalidProof
@@ -97,7 +103,7 @@ impl Refusal {
 
     /// The error code (RFC 6750 3.1, RFC 9449 7.1); `None` where no credentials came.
     pub fn code(&self) -> Option<&'static str> {
-        match self.kind {
+        match self.0.kind {
             RefusalKind::NoCredentials => None,
             RefusalKind::InvalidRequest => Some("invalid_request"),
             RefusalKind::InvalidToken => Some("invalid_token"),
@@ -112,10 +118,10 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            RefusalKind::InvalidToken => write!(f, "the access token is refused: {}", self.reason),
-            RefusalKind::InvalidProof => write!(f, "the DPoP proof is refused: {}", self.reason),
-            _ => f.write_str(self.reason),
+        match self.0.kind {
+            RefusalKind::InvalidToken => write!(f, "the access token is refused: {}", self.0.reason),
+            RefusalKind::InvalidProof => write!(f, "the DPoP proof is refused: {}", self.0.reason),
+            _ => f.write_str(self.0.reason),
         }
     }
 }

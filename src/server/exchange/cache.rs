@@ -3,10 +3,11 @@
 use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
-use super::key::{AsItIs, Key, Tag};
+use super::key::{Key, Tag};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::renewal::AccessToken;
+use crate::server::digest::AsItIs;
 
 /// A token with a term, and whose it is.
 #[derive(Clone)]

@@ -6,10 +6,11 @@ use std::time::Duration;
 use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
-use super::key::{AsItIs, Key, Tag};
+use super::key::{Key, Tag};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::renewal::RenewalPolicy;
+use crate::server::digest::AsItIs;
 
 /// How many are remembered; more push out the old ones.
 const CAPACITY: usize = 10_000;

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::key::{AsItIs, Key, Tag};
+use super::key::{Key, Tag};
 use crate::error::{Error, ErrorKind, Result};
 use crate::renewal::AccessToken;
+use crate::server::digest::AsItIs;
 
 /// What a request came to, for all who wait for it; `None` until then.
 pub(super) type Outcome = Option<Result<AccessToken>>;

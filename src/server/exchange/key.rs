@@ -1,7 +1,6 @@
 //! What stands for a customer in memory once the secret is gone.
 
-use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::Hasher;
 use std::net::IpAddr;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -10,57 +9,17 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::GrantRequest;
 use crate::secret::{ExposeSecret, SecretString};
+use crate::server::digest::Digest;
 
 /// An app id, its secret and all that is asked for, as 128 bits of SipHash-2-4 under a key that each process draws.
 ///
 /// Who chooses what is hashed, and does not know the key, finds no two that are the same and cannot tell one from random
 /// numbers: the chance to hit one of a million by guessing is 2^-108. HMAC-SHA-256 would do as well, and takes six times as
 /// long.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key([u64; 2]);
+pub(super) type Key = Digest;
 
 /// An app id, or an address, by the same hash: for counting and for forgetting, where a collision costs next to nothing.
 pub(super) type Tag = u64;
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0[0]);
-    }
-}
-
-/// For keys that are hashes already.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct AsItIs(u64);
-
-impl BuildHasher for AsItIs {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
 
 /// The process's key.
 pub(super) struct Hashing(SipHasher24);
@@ -120,7 +79,7 @@ impl CustomerHashing {
         // So that what the hasher has in its buffer when it is dropped is none of the secret.
         text.number(0);
         let hash = text.0.finish128();
-        Key([hash.h1, hash.h2])
+        Digest([hash.h1, hash.h2])
     }
 }
 

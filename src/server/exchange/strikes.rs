@@ -5,9 +5,10 @@ use std::time::Duration;
 use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
-use super::key::{AsItIs, Tag};
+use super::key::Tag;
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::server::digest::AsItIs;
 
 /// How many app ids, and how many addresses, are remembered.
 const CAPACITY: usize = 10_000;

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,12 +11,13 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::secret;
 use crate::server::caller::Identity;
+use crate::server::digest::{AsItIs, Digest};
 use crate::server::refusal::Refusal;
 
 /// The tokens that were verified and have not ended, found by a keyed hash: neither the tokens are held, nor can anybody
 /// make two that meet.
 pub(super) struct Verified {
-    cache: Cache<u128, Entry, UnitWeighter, RandomState>,
+    cache: Cache<Digest, Entry, UnitWeighter, AsItIs>,
     hash: Hash,
     clock: Clock,
     purges: AtomicU64,
@@ -33,16 +33,17 @@ struct Entry {
 /// A token's place, and what had been purged by then.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    pub(super) key: u128,
+    pub(super) key: Digest,
     purges: u64,
 }
 
 /// The tag that GCM (NIST SP 800-38D) gives a text as its additional data, under a key that each verifier draws: the fastest
 /// of the keyed hashes that the TLS library has.
 ///
-/// The nonce is always the same, which GCM allows nobody whose tags can be seen. These are compared with each other, and
-/// placed by a second keyed hash, so nothing is ever seen of them; to whoever does not know the key, two tokens of 16 KiB
-/// meet with a chance of 2^-118 (1 in 2^128 for each of their blocks).
+/// The nonce is always the same, which GCM allows nobody whose tags can be seen. These stay in memory, where they are
+/// compared with each other and found by their first half. To whoever does not know the key, two tokens of 16 KiB meet with a
+/// chance of 2^-118 (1 in 2^128 for each of their blocks); and one of the two would have to be signed by the issuer, since no
+/// other is remembered.
 struct Hash(LessSafeKey);
 
 impl Hash {
@@ -52,10 +53,11 @@ impl Hash {
         Ok(Self(LessSafeKey::new(key)))
     }
 
-    fn of(&self, text: &str) -> Option<u128> {
+    fn of(&self, text: &str) -> Option<Digest> {
         let (nonce, text) = (Nonce::assume_unique_for_key([0; 12]), Aad::from(text));
         let tag = self.0.seal_in_place_separate_tag(nonce, text, &mut []).ok()?;
-        tag.as_ref().try_into().ok().map(u128::from_ne_bytes)
+        let (halves, _) = tag.as_ref().as_chunks();
+        halves.try_into().ok().map(|halves: [[u8; 8]; 2]| Digest(halves.map(u64::from_ne_bytes)))
     }
 }
 
@@ -68,7 +70,7 @@ impl Verified {
             .build()
             .map_err(|error| Error::configuration("the cache of verified tokens").with_source(error))?;
         let cache =
-            Cache::with_options(options, UnitWeighter, RandomState::new(), DefaultLifecycle::default());
+            Cache::with_options(options, UnitWeighter, AsItIs::default(), DefaultLifecycle::default());
         Ok(Self { cache, hash: Hash::new()?, clock, purges: AtomicU64::new(0) })
     }
 

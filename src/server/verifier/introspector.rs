@@ -14,6 +14,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::grant::TokenEndpoint;
 use crate::server::caller::Identity;
+use crate::server::digest::Digest;
 use crate::server::refusal::Refusal;
 
 /// How many tokens are asked about at once; the others wait.
@@ -37,15 +38,17 @@ pub(super) struct Introspector {
     pub(super) max_age: Duration,
     pub(super) audience_optional: bool,
     clock: Clock,
-    asking: Mutex<HashMap<u128, Arc<Question>>>,
-    inactive: Cache<u128, Moment>,
+    asking: Mutex<HashMap<Digest, Arc<Question>>>,
+    inactive: Cache<Digest, Moment>,
     turns: Semaphore,
     failed: Mutex<Option<(Moment, Duration)>>,
 }
 
 type Question = OnceCell<Result<Arc<Identity>, Refusal>>;
 
-const INACTIVE: Refusal = Refusal::token("it has ended, or the authorization server does not know it");
+fn inactive() -> Refusal {
+    Refusal::token("it has ended, or the authorization server does not know it")
+}
 
 impl Introspector {
     pub(super) fn new(endpoint: TokenEndpoint, credentials: Credentials, clock: Clock) -> Self {
@@ -72,7 +75,7 @@ impl Introspector {
     ) -> Result<Arc<Identity>, Refusal> {
         let now = self.clock.now();
         if self.inactive.get(&place.key).is_some_and(|since| now.since(&since) < INACTIVE_FOR) {
-            return Err(INACTIVE);
+            return Err(inactive());
         }
         let asked = Asked {
             by: self,
@@ -117,7 +120,7 @@ impl Introspector {
             Ok(None) => {
                 *lock(&self.failed) = None;
                 self.inactive.insert(place.key, self.clock.now());
-                Err(INACTIVE)
+                Err(inactive())
             }
             Err(error) => Err(self.unanswered(&error)),
         }
@@ -141,7 +144,7 @@ impl Introspector {
 /// Takes the question away when the last who waits for it lets go.
 struct Asked<'a> {
     by: &'a Introspector,
-    key: u128,
+    key: Digest,
     question: Arc<Question>,
 }
 

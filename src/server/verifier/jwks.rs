@@ -106,7 +106,7 @@ impl Jwks {
             return Ok(keys);
         }
         self.read_for(Wanted::Named(kid)).await?;
-        self.at_hand(kid).ok_or(UNKNOWN_KEY)
+        self.at_hand(kid).ok_or(unknown_key())
     }
 
     /// Keys read after these, for a token that nobody has signed by these, and of which no name says whose it is: there may
@@ -150,7 +150,7 @@ impl Jwks {
             Wanted::Nameless => None,
         };
         let kid =
-            kid.map(|kid| if kid.len() > LONGEST_KID { Err(UNKNOWN_KEY) } else { Ok(kid) }).transpose()?;
+            kid.map(|kid| if kid.len() > LONGEST_KID { Err(unknown_key()) } else { Ok(kid) }).transpose()?;
         let mut ended = self.ended.subscribe();
         let before = *ended.borrow();
         {
@@ -312,7 +312,9 @@ impl Jwks {
     }
 }
 
-const UNKNOWN_KEY: Refusal = Refusal::token("it is signed with a key that its issuer does not publish");
+fn unknown_key() -> Refusal {
+    Refusal::token("it is signed with a key that its issuer does not publish")
+}
 
 impl Turn {
     /// Why the keys are not read now for this name.
@@ -322,13 +324,13 @@ impl Turn {
             if !left.is_zero() {
                 return Some(match &self.error {
                     Some(_) => Refusal::unavailable(Some(left)),
-                    None => UNKNOWN_KEY,
+                    None => unknown_key(),
                 });
             }
         }
         let kid = kid?;
         self.unknown.retain(|(_, since)| now.since(since) < UNKNOWN_FOR);
-        self.unknown.iter().any(|(unknown, _)| unknown == kid).then_some(UNKNOWN_KEY)
+        self.unknown.iter().any(|(unknown, _)| unknown == kid).then_some(unknown_key())
     }
 
     fn note_unknown(&mut self, kid: &str, now: Moment) {

@@ -108,11 +108,12 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let identity = self.live(token).await?;
+        let identity = self.identity(token).await?;
+        self.look_for_revocation(&identity)?;
         if identity.binding.is_none() {
             return Ok(Caller::new(identity, How::Bearer));
         }
-        Err(SHOWN_BARE)
+        Err(shown_bare())
     }
 
     /// The caller to whom the issuer has just given this token for its app id and secret. Of revocations the exchange has
@@ -133,7 +134,7 @@ impl Verifier {
             None => None,
         };
         let (scheme, token) =
-            shown.ok_or(Refusal::new(RefusalKind::NoCredentials, "there is no access token"))?;
+            shown.ok_or_else(|| Refusal::new(RefusalKind::NoCredentials, "there is no access token"))?;
         self.verify_shown(scheme, token, parts).await
     }
 
@@ -143,7 +144,8 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let identity = self.live(token).await?;
+        let identity = self.identity(token).await?;
+        self.look_for_revocation(&identity)?;
         let binding = &identity.binding;
         let mut how = How::Bearer;
         if let Some(x5t) = &binding.x5t {
@@ -157,7 +159,7 @@ impl Verifier {
         }
         match (scheme, &binding.jkt) {
             (TokenScheme::Bearer, None) => {}
-            (TokenScheme::Bearer, Some(_)) => return Err(SHOWN_BARE),
+            (TokenScheme::Bearer, Some(_)) => return Err(shown_bare()),
             (TokenScheme::Dpop, None) => {
                 return Err(Refusal::token("it is not bound to a key: send it as Bearer"));
             }
@@ -233,15 +235,14 @@ impl Verifier {
         self.0.public_url.is_some()
     }
 
-    /// What was verified of a token that is not revoked.
-    async fn live(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
-        let identity = self.identity(token).await?;
-        if let Some(revocations) = &self.0.revocations
-            && revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
-        {
-            return Err(Refusal::token("the tokens of this app were revoked"));
+    fn look_for_revocation(&self, identity: &Identity) -> Result<(), Refusal> {
+        let is_revoked = |revocations: &Revocations| {
+            revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
+        };
+        match self.0.revocations.as_ref().is_some_and(is_revoked) {
+            true => Err(Refusal::token("the tokens of this app were revoked")),
+            false => Ok(()),
         }
-        Ok(identity)
     }
 
     async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
@@ -279,16 +280,17 @@ impl Verifier {
     }
 }
 
-const SHOWN_BARE: Refusal =
-    Refusal::token("it is bound to a key or a certificate, and came without the proof of it");
+fn shown_bare() -> Refusal {
+    Refusal::token("it is bound to a key or a certificate, and came without the proof of it")
+}
 
 impl Inner {
     /// A JWT's checks: those that cost nothing first, so that what is not for us has no keys read.
     async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<Identity, Refusal> {
         let Jws { header, claims, message, signature } =
-            Jws::parse(token).ok_or(Refusal::token("it is no signed JWT"))?;
+            Jws::parse(token).ok_or_else(|| Refusal::token("it is no signed JWT"))?;
         let algorithm = TokenAlgorithm::from_name(&header.alg).filter(|it| self.allowed.contains(it));
-        let algorithm = algorithm.ok_or(Refusal::token("its algorithm is not allowed"))?;
+        let algorithm = algorithm.ok_or_else(|| Refusal::token("its algorithm is not allowed"))?;
         if header.crit.is_some() {
             return Err(Refusal::token("its header has an extension that is not known here"));
         }
