@@ -44,7 +44,7 @@ const LONGEST_TOKEN: usize = 16 << 10;
 /// who wait; after such a reading in vain the next comes 10 s later at the earliest. A token whose key is held never waits.
 ///
 /// What was verified is remembered under a keyed hash of the token until its `exp`, so that the next request with it costs
-/// less than half a microsecond.
+/// a third of a microsecond.
 ///
 /// Clones share all of it. It runs in tokio: the one task that renews keys lives on the runtime of the first request, ends
 /// with the last clone, and is started again by a later request where its runtime has ended.
