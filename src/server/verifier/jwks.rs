@@ -106,7 +106,7 @@ impl Jwks {
             return Ok(keys);
         }
         self.read_for(Wanted::Named(kid)).await?;
-        self.at_hand(kid).ok_or(unknown_key())
+        self.at_hand(kid).ok_or_else(unknown_key)
     }
 
     /// Keys read after these, for a token that nobody has signed by these, and of which no name says whose it is: there may
@@ -330,7 +330,7 @@ impl Turn {
         }
         let kid = kid?;
         self.unknown.retain(|(_, since)| now.since(since) < UNKNOWN_FOR);
-        self.unknown.iter().any(|(unknown, _)| unknown == kid).then_some(unknown_key())
+        self.unknown.iter().any(|(unknown, _)| unknown == kid).then(unknown_key)
     }
 
     fn note_unknown(&mut self, kid: &str, now: Moment) {

@@ -236,13 +236,12 @@ impl Verifier {
     }
 
     fn look_for_revocation(&self, identity: &Identity) -> Result<(), Refusal> {
-        let is_revoked = |revocations: &Revocations| {
-            revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
-        };
-        match self.0.revocations.as_ref().is_some_and(is_revoked) {
-            true => Err(Refusal::token("the tokens of this app were revoked")),
-            false => Ok(()),
+        if let Some(revocations) = &self.0.revocations
+            && revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
+        {
+            return Err(Refusal::token("the tokens of this app were revoked"));
         }
+        Ok(())
     }
 
     async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
