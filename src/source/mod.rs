@@ -134,10 +134,13 @@ impl TokenSource {
     }
 
     /// The held token without waiting; `None` where there is no valid one. It wakes the refresher where needed.
+    #[inline]
     pub fn current_token(&self) -> Option<AccessToken> {
-        if let Some(token) = self.fresh_token() {
-            return Some(token);
-        }
+        self.fresh_token().or_else(|| self.token_by_second_look())
+    }
+
+    #[cold]
+    fn token_by_second_look(&self) -> Option<AccessToken> {
         match self.second_look() {
             Look::Token(token) | Look::Overdue(token, _) => Some(token),
             Look::Withheld(_) => None,
