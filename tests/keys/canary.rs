@@ -1,17 +1,16 @@
 //! A registration endpoint that repeats what it was sent, and says what it should not; all that is put out is searched.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use axum::http::StatusCode;
-use axum::{Json, Router};
 use evertoken::server::{
     Keys, NewKey, RegisteredKeys, RegistrationFile, RegistrationStore, Usage, UsageFile,
 };
 use evertoken::{ApiKey, Error};
 use serde_json::{Value, json};
+
+use crate::registration::Endpoint;
 
 const CANARY: &str = "C4n4ryInTheCoalMine";
 const SECRET: &str = r#"p w:%+/"C4n4ryInTheCoalMine'\&="#;
@@ -61,20 +60,11 @@ async fn nothing_secret_is_put_out() {
         .with_writer(move || lines.clone())
         .init();
 
-    let answers: Arc<Mutex<VecDeque<(u16, Value)>>> = Arc::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/reg", listener.local_addr().unwrap());
-    let given = answers.clone();
-    let app = Router::new().fallback(async move || {
-        let (status, body) = given.lock().unwrap().pop_front().unwrap_or((500, Value::Null));
-        (StatusCode::from_u16(status).unwrap(), Json(body))
-    });
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    let next = |status: u16, body: Value| answers.lock().unwrap().push_back((status, body));
-
+    let endpoint = Endpoint::start().await;
+    let (url, next) = (&endpoint.url, |status, body| endpoint.next(status, body));
     let path = std::env::temp_dir().join(format!("evertoken-keys-canary-{}.json", std::process::id()));
     let file = RegistrationFile::new(&path);
-    let admin = RegisteredKeys::new(&url, file.clone()).unwrap().initial_access_token(SECRET);
+    let admin = RegisteredKeys::new(url, file.clone()).unwrap().initial_access_token(SECRET);
     output.show((&admin, &file));
     let keys = Keys::builder(admin, "acme_test").unwrap();
     output.show(&keys);
@@ -101,10 +91,7 @@ async fn nothing_secret_is_put_out() {
         next(201, body);
         output.error(&keys.issue(NewKey::named("a")).await.unwrap_err());
     }
-    let client = json!({
-        "client_id": "app-7", "client_secret": SECRET, "registration_access_token": SECRET,
-        "registration_client_uri": format!("{url}/app-7"),
-    });
+    let client = endpoint.client("app-7", SECRET);
     next(201, client.clone());
     let issued = keys.issue(NewKey::named("night").customer("Initech")).await.unwrap();
     assert_eq!(ApiKey::parse(issued.key.expose()).unwrap().app_id(), "app-7");

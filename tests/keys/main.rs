@@ -3,6 +3,7 @@
 
 mod auth0;
 mod canary;
+mod registration;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

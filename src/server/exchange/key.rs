@@ -3,12 +3,11 @@
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::grant::GrantRequest;
-use crate::secret::{ExposeSecret, SecretString};
+use crate::secret::{self, ExposeSecret, SecretString};
 use crate::server::digest::Digest;
 
 /// An app id, its secret and all that is asked for, as 128 bits of SipHash-2-4 under a key that each process draws.
@@ -26,13 +25,7 @@ pub(super) struct Hashing(SipHasher24);
 
 impl Hashing {
     pub(super) fn new() -> Result<Self> {
-        let mut key = [0; 16];
-        match SystemRandom::new().fill(&mut key) {
-            Ok(()) => Ok(Self(SipHasher24::new_with_key(&key))),
-            Err(_) => {
-                Err(Error::new(ErrorKind::Configuration, "the operating system gives no random numbers"))
-            }
-        }
+        secret::random().map(|key| Self(SipHasher24::new_with_key(&key)))
     }
 
     /// The hashing of those who ask for just this: a hit need not hash what is the same for all.

@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -16,7 +15,7 @@ use super::telemetry;
 use crate::caught::caught;
 use crate::clock::system_time;
 use crate::error::{Error, ErrorKind, Result};
-use crate::secret::one_line;
+use crate::secret::{self, one_line};
 
 /// Between two tries at a batch: it doubles from the first to the interval.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -42,11 +41,7 @@ impl Task {
         interval: Duration,
         patience: Duration,
     ) -> Result<Self> {
-        let mut bytes = [0; 16];
-        SystemRandom::new()
-            .fill(&mut bytes)
-            .map_err(|_| Error::configuration("the operating system gives no random numbers"))?;
-        let instance = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let instance = secret::random()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let from = system_time(count.clock.now().wall);
         Ok(Self { count, sink, customers, interval, patience, instance, sequence: 0, from, pending: None })
     }

@@ -248,7 +248,18 @@ impl RegisteredKeys {
     /// Taken away at the server; that it was gone already is as good.
     async fn unregister(&self, registration: &Registration) -> Result<()> {
         let url = self.management_url(registration)?;
-        self.asked(Method::DELETE, &url, Some(&registration.access_token), None).await.map(drop)
+        let gone = self.asked(Method::DELETE, &url, Some(&registration.access_token), None).await;
+        match gone {
+            Ok(_) => Ok(()),
+            Err(error) => match error.status() {
+                Some(404 | 410) => Ok(()),
+                // So says a server of a client that it does not know (RFC 7592 2.3), and of a token that is void.
+                Some(401) => Err(error.advice(
+                    "where the server has no such client any more, take it out of the registration store",
+                )),
+                _ => Err(error),
+            },
+        }
     }
 
     async fn remove(&self, registration: &Registration) -> Result<()> {
