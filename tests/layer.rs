@@ -5,6 +5,7 @@ mod house;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,11 +19,12 @@ use evertoken::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUT
 use evertoken::http::{HeaderMap, Method};
 use evertoken::reqwest::{self, Response};
 use evertoken::server::{
-    CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, RequireScope, Usage, UsageBatch,
-    UsageSink, Verifier, Written,
+    CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, Introspection, RequireScope, Usage,
+    UsageBatch, UsageSink, Verifier, Written,
 };
 use evertoken::testing::{AuthServer, Fault, Signing};
 use evertoken::{ApiKey, Client, ClientBuilder, Dpop, TokenSource};
+use house::until;
 use serde_json::{Value, json};
 
 /// An API behind the layer, on a port of its own.
@@ -30,6 +32,14 @@ struct Api {
     server: AuthServer,
     url: String,
     http: reqwest::Client,
+    /// Whether a call that does not end has come; each that is under way holds it.
+    arrived: Arc<AtomicBool>,
+}
+
+async fn never(arrived: Arc<AtomicBool>) {
+    arrived.store(true, Ordering::Relaxed);
+    std::future::pending::<()>().await;
+    drop(arrived);
 }
 
 async fn whoami(caller: Caller, headers: HeaderMap) -> Json<Value> {
@@ -57,16 +67,22 @@ impl Api {
             .build()
             .unwrap();
         let nested = Router::new().route("/deep/whoami", get(whoami));
+        let guarded = get(whoami).layer(RequireScope::new("orders:write").unwrap());
+        let guarded = Router::new().route("/write", guarded).layer(RequireScope::new("orders:read").unwrap());
+        let arrived = Arc::new(AtomicBool::new(false));
+        let hold = arrived.clone();
         let app = Router::new()
             .route("/whoami", get(whoami))
             .route("/optional", get(|caller: Option<Caller>| async move { format!("{}", caller.is_some()) }))
             .route("/read", get(whoami).layer(RequireScope::new("orders:read").unwrap()))
             .route("/write", get(whoami).layer(RequireScope::new("orders:read orders:write").unwrap()))
+            .nest("/guarded", guarded)
+            .route("/never", get(move || never(hold.clone())))
             .nest("/nested", nested)
             .layer(layer(&server, verifier, exchange));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { server, url, http: reqwest::Client::new() }
+        Self { server, url, http: reqwest::Client::new(), arrived }
     }
 
     async fn plain() -> Self {
@@ -305,6 +321,9 @@ async fn where_credentials_are_optional_bad_ones_are_refused_all_the_same() {
     );
     assert_eq!(api.get("/optional", &[("authorization", "Bearer abc")]).await.status(), 401);
     assert_eq!(api.get("/optional", &[("authorization", &basic("app", "wrong"))]).await.status(), 401);
+    for unknown in ["Digest username=\"app\"", "Bearer\tabc def", "Negotiate abc"] {
+        assert_eq!(api.get("/optional", &[("authorization", unknown)]).await.status(), 401, "{unknown}");
+    }
     assert_eq!(api.get("/read", &[]).await.status(), 401);
     assert_eq!(api.get("/whoami", &[]).await.status(), 500);
 }
@@ -419,8 +438,39 @@ async fn a_token_bound_to_a_certificate_wants_that_certificate() {
     }
 }
 
+/// An opaque token that is held serves to its end, though the server cannot be asked about it any more.
+#[tokio::test]
+async fn an_outage_takes_nothing_from_opaque_tokens_that_are_held() {
+    let introspection =
+        Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET).max_age(Duration::ZERO);
+    let api = Api::start(|server, _, exchange| {
+        server.set_opaque(true);
+        let verifier = Verifier::builder(server.issuer()).audience(server.audience());
+        CallerLayer::new(verifier.introspection(introspection).build().unwrap()).exchange(exchange)
+    })
+    .await;
+    let known = basic("app", "secret");
+    assert_eq!(api.get("/whoami", &[("authorization", &known)]).await.status(), 200);
+    let token = api.token("orders:read").await;
+    let bearer = format!("Bearer {token}");
+    assert_eq!(api.get("/whoami", &[("authorization", &bearer)]).await.status(), 200);
+    api.server.outage();
+    assert_eq!(api.get("/whoami", &[("authorization", &known)]).await.status(), 200);
+    let shown = api.get("/whoami", &[("authorization", &bearer)]).await;
+    assert_eq!(shown.status(), 503, "whose it is now, nobody can say");
+    assert!(shown.headers().contains_key(RETRY_AFTER));
+}
+
 #[derive(Clone, Default)]
 struct Ledger(Arc<Mutex<Vec<UsageBatch>>>);
+
+impl Ledger {
+    fn calls(&self) -> BTreeMap<Option<String>, BTreeMap<CallOutcome, u64>> {
+        let batches = self.0.lock().unwrap();
+        let records = batches.iter().flat_map(|batch| &batch.records);
+        records.map(|record| (record.app_id.clone(), record.calls.clone())).collect()
+    }
+}
 
 impl UsageSink for Ledger {
     fn write<'a>(&'a self, batch: &'a UsageBatch) -> Written<'a> {
@@ -458,6 +508,30 @@ async fn every_call_is_counted_by_whose_it_is_and_what_became_of_it() {
     ]);
     let nobody = BTreeMap::from([(CallOutcome::Unauthorized, 1), (CallOutcome::Malformed, 1)]);
     assert_eq!(calls, BTreeMap::from([(None, nobody), (Some("app".to_owned()), app)]));
+}
+
+#[tokio::test]
+async fn calls_without_credentials_within_two_guards_and_cut_short_are_counted() {
+    let ledger = Ledger::default();
+    let usage = Usage::builder(ledger.clone()).interval(Duration::from_secs(3600)).start().unwrap();
+    let layer = |_: &AuthServer, verifier, exchange| {
+        CallerLayer::new(verifier).exchange(exchange).usage(&usage).optional()
+    };
+    let api = Api::start(layer).await;
+    api.get("/optional", &[]).await;
+    api.get("/read", &[]).await;
+    let known = basic("app", "secret");
+    assert_eq!(api.get("/guarded/write", &[("authorization", &known)]).await.status(), 403);
+    // The caller goes away while the call is under way.
+    let call = api.http.get(format!("{}/never", api.url)).header("authorization", &known);
+    let call = tokio::spawn(call.send());
+    until("the call is under way", || api.arrived.load(Ordering::Relaxed)).await;
+    call.abort();
+    until("it has ended", || Arc::strong_count(&api.arrived) == 2).await;
+    usage.shutdown().await.unwrap();
+    let app = BTreeMap::from([(CallOutcome::Accepted, 1), (CallOutcome::Forbidden, 1)]);
+    let nobody = BTreeMap::from([(CallOutcome::Accepted, 1), (CallOutcome::Unauthorized, 1)]);
+    assert_eq!(ledger.calls(), BTreeMap::from([(None, nobody), (Some("app".to_owned()), app)]));
 }
 
 #[tokio::test]

@@ -332,6 +332,50 @@ async fn a_failed_introspection_is_shared_and_takes_nothing_away() {
     verifier.verify(&other).await.unwrap();
 }
 
+/// Whoever makes up tokens takes only the turns that are for tokens not seen before.
+#[tokio::test]
+async fn a_crowd_of_made_up_tokens_does_not_stand_before_one_that_was_good() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    let clock = Arc::new(ManualClock::default());
+    let introspection = Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET).max_age(S(30));
+    let verifier = verifier(&server).clock(clock.clone()).introspection(introspection).build().unwrap();
+    let held = token(&server).await;
+    verifier.verify(&held).await.unwrap();
+    clock.advance(S(30));
+    (0..48).for_each(|_| server.fail_next_introspection(Fault::Hang));
+    let crowd: Vec<_> = (0..200)
+        .map(|number| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&format!("made-up-{number}")).await })
+        })
+        .collect();
+    until("all their turns are taken", || server.introspections() == 49).await;
+    verifier.verify(&held).await.unwrap();
+    assert_eq!(server.introspections(), 50);
+    assert!(crowd.iter().all(|call| !call.is_finished()));
+    crowd.iter().for_each(|call| call.abort());
+}
+
+/// No longer than its own `exp`, though answers may be remembered for longer.
+#[tokio::test]
+async fn an_opaque_token_is_asked_about_again_when_it_ends() {
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let introspection = Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET).max_age(S(600));
+    let verifier = verifier(&server).clock(clock.clone()).introspection(introspection).build().unwrap();
+    let exp = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
+    let body = json!({ "active": true, "client_id": "shop", "aud": server.audience(), "exp": exp });
+    server.fail_next_introspection(Fault::Status { status: 200, headers: vec![], body: body.to_string() });
+    verifier.verify("opaque").await.unwrap();
+    clock.advance(S(59));
+    verifier.verify("opaque").await.unwrap();
+    assert_eq!(server.introspections(), 1);
+    clock.advance(S(1));
+    assert_eq!(verifier.verify("opaque").await.unwrap_err().kind(), RefusalKind::InvalidToken);
+    assert_eq!(server.introspections(), 2);
+}
+
 #[tokio::test]
 async fn a_wrong_secret_of_the_api_itself_is_not_the_callers_fault() {
     let server = AuthServer::start().await.unwrap();
@@ -355,8 +399,12 @@ async fn the_audience_of_an_opaque_token_counts_unless_the_server_names_none() {
     let token = elsewhere.token_source().token().await.unwrap();
     for introspection in [introspection(), introspection().audience_optional()] {
         let verifier = verifier(&server).introspection(introspection).build().unwrap();
-        let refusal = verifier.verify(token.as_str()).await.unwrap_err();
-        assert_eq!(refusal.reason(), "it is for another audience");
+        let before = server.introspections();
+        for _ in 0..3 {
+            let refusal = verifier.verify(token.as_str()).await.unwrap_err();
+            assert_eq!(refusal.reason(), "it is for another audience");
+        }
+        assert_eq!(server.introspections(), before + 1, "once is enough");
     }
     for (introspection, taken) in [(introspection(), false), (introspection().audience_optional(), true)] {
         let body = json!({ "active": true, "client_id": "shop" }).to_string();

@@ -43,6 +43,11 @@ pub(super) fn classify(
                 Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
                     .advice("check app id and app secret, and how they are sent (`client_auth`)")
             }
+            // A 401 speaks of authentication (RFC 6749 5.2), whatever the code beside it: so do Auth0 and Keycloak.
+            Some("access_denied" | "unauthorized_client") if status == StatusCode::UNAUTHORIZED => {
+                Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
+                    .advice("check app id and app secret, and what the client may do at the server")
+            }
             // With a proof it comes here only when that had a nonce, which may have been replaced just then.
             Some(code) => refused(code).retryable(code == "use_dpop_nonce" && asked.proof.is_some()),
             None => uncoded(status),
@@ -125,8 +130,7 @@ fn refused(code: &str) -> Error {
             "the client may not use the client-credentials grant: allow it at the server"
         }
         "access_denied" => {
-            "the client is not authorized for this audience (at Auth0: authorize it for the API), or the secret is \
-             wrong"
+            "the client is not authorized for this audience (at Auth0: authorize it for the API)"
         }
         "unsupported_grant_type" | "authorization_type_invalid" => {
             "the server does not offer the client-credentials grant: enable it, or check `token_url`"

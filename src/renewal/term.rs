@@ -66,7 +66,11 @@ impl Term {
     /// How long it may be handed out yet.
     pub(crate) fn remaining(&self, now: &Moment) -> Duration {
         let serve_for = self.serve_for.load(Ordering::Relaxed);
-        Duration::from_nanos(serve_for).saturating_sub(now.since(&self.anchor()))
+        Duration::from_nanos(serve_for).saturating_sub(self.age(now))
+    }
+
+    pub(crate) fn age(&self, now: &Moment) -> Duration {
+        now.since(&self.anchor())
     }
 
     pub(crate) fn end(&self) {
@@ -77,7 +81,7 @@ impl Term {
     /// Takes on the renewal: true for one caller, where it is due and no pause after a failure is left.
     pub(crate) fn claim_renewal(&self, now: &Moment) -> bool {
         let renew_after = self.renew_after.load(Ordering::Relaxed);
-        let due = now.since(&self.anchor()) >= Duration::from_nanos(renew_after);
+        let due = self.age(now) >= Duration::from_nanos(renew_after);
         let since = self.renewable.load(Ordering::Relaxed);
         due && since <= nanos(now.monotonic)
             && self.renewable.compare_exchange(since, NEVER, Ordering::Relaxed, Ordering::Relaxed).is_ok()

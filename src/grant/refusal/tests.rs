@@ -31,6 +31,9 @@ const ROWS: &[Row] = &[
     (407, &[], "", RequestRefused, true, None, None, None),
     (401, &[], r#"{"timestamp":1,"status":401,"error":"Unauthorized","path":"/token"}"#, RequestRefused, true, None, None, None),
     (403, &[], r#"{"message":"Forbidden","detail":"by the gateway"}"#, RequestRefused, true, None, Some("by the gateway"), None),
+    (401, &[], r#"{"error":"access_denied","error_description":"Unauthorized"}"#, CredentialsRejected, false, Some("access_denied"), None, None),
+    (401, &[], r#"{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}"#, CredentialsRejected, false, Some("unauthorized_client"), Some("Invalid client or Invalid client credentials"), None),
+    (401, &[], r#"{"error":"invalid_scope"}"#, RequestRefused, false, Some("invalid_scope"), None, None),
     // Other refusals.
     (400, &[], r#"{"error":"invalid_scope"}"#, RequestRefused, false, Some("invalid_scope"), None, None),
     (403, &[], r#"{"error":"scope_invalid"}"#, RequestRefused, false, Some("scope_invalid"), None, None),

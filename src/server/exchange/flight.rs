@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::cache::Held;
-use super::flights::Newcomer;
+use super::flights::{Newcomer, Ticket};
 use super::gate;
 use super::key::{Key, Tag};
 use super::{Asked, Core, telemetry};
@@ -31,6 +31,7 @@ pub(super) struct Flight {
     pub(super) core: Arc<Core>,
     pub(super) asked: Arc<Asked>,
     pub(super) key: Key,
+    pub(super) ticket: Ticket,
     pub(super) app: Tag,
     pub(super) lane: Lane,
     pub(super) credentials: Credentials,
@@ -47,7 +48,7 @@ enum Failed {
 impl Flight {
     pub(super) async fn fly(mut self) {
         let outcome = self.attempt().await;
-        let settled = self.core.flights.land(&self.key, |keep| {
+        let settled = self.core.flights.land(self.ticket, |keep| {
             let settled = self.settle(outcome, keep);
             (Some(settled.clone()), settled)
         });
@@ -78,7 +79,13 @@ impl Flight {
             pass = core.gate.enter(newcomer) => pass.map_err(Failed::Unasked)?,
             () = core.clock.wait(timeout) => return Err(Failed::Unasked(self.crowded())),
         };
-        core.gate.check(&core.clock.now()).map_err(|error| Failed::Unasked(self.at_server(error)))?;
+        let now = core.clock.now();
+        let mut may = core.gate.check(&now);
+        if let Lane::Newcomer(newcomer, _) = &self.lane {
+            // Others from there may have been refused while it waited.
+            may = may.and_then(|()| core.check_strikes(*newcomer, &now));
+        }
+        may.map_err(|error| Failed::Unasked(self.at_server(error)))?;
         let timeout = self.timeout();
         // Boxed, so that those who wait for their turn are small.
         let request = Box::pin(self.request());
@@ -196,7 +203,7 @@ const FLOOR: Duration = Duration::from_secs(1);
 impl Drop for Flight {
     fn drop(&mut self) {
         if !self.landed {
-            self.core.flights.land(&self.key, |_| (None, ()));
+            self.core.flights.land(self.ticket, |_| (None, ()));
             self.pause_renewal(&self.core.clock.now(), &Error::closed());
         }
     }

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use cache::{Cache, Held, Look};
 use failures::Failures;
 use flight::{Flight, Lane};
-use flights::{Flights, Newcomer, Outcome};
+use flights::{Begun, Flights, Newcomer, Outcome, Ticket};
 use gate::Gate;
 use key::{CustomerHashing, Hashing, Key, Tag};
 use strikes::Strikes;
@@ -202,12 +202,13 @@ impl Exchange {
             core.check_strikes(newcomer, &now)?;
         }
         let runtime = runtime()?;
-        let (waiting, permits) = flights.begin(customer.key, app, newcomer, core.flights.room())?;
+        let Begun { ticket, outcome, permits } =
+            flights.begin(customer.key, app, newcomer, core.flights.room())?;
         // A runtime that is ending drops the flight at once, and that takes the lock.
         drop(flights);
         let lane = newcomer.map_or(Lane::Known, |newcomer| Lane::Newcomer(newcomer, permits));
-        runtime.spawn(self.flight(customer, app, lane).fly());
-        Ok(Arrival::Waiting(waiting))
+        runtime.spawn(self.flight(customer, ticket, app, lane).fly());
+        Ok(Arrival::Waiting(outcome))
     }
 
     /// In the background, by whoever comes first after renew-at.
@@ -215,8 +216,8 @@ impl Exchange {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
             core.gate.check(&core.clock.now())?;
-            core.flights.lock().begin(customer.key, *app, None, core.flights.room())?;
-            runtime.spawn(self.flight(customer, *app, Lane::Renewal(token.clone())).fly());
+            let ticket = core.flights.lock().begin(customer.key, *app, None, core.flights.room())?.ticket;
+            runtime.spawn(self.flight(customer, ticket, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
         });
         if let Err(error) = begun {
@@ -224,11 +225,22 @@ impl Exchange {
         }
     }
 
-    fn flight(&self, customer: &Customer<'_>, app: Tag, lane: Lane) -> Flight {
+    /// Has a token replaced that the API does not take: true where it is asked for anew by whoever comes next. Another one
+    /// would be no better than one that has just come, and each may have its price.
+    pub(crate) fn give_up(&self, token: &AccessToken) -> bool {
+        let is_due = token.term().age(&self.core.clock.now()) >= GIVE_UP_AFTER;
+        if is_due {
+            token.term().end();
+        }
+        is_due
+    }
+
+    fn flight(&self, customer: &Customer<'_>, ticket: Ticket, app: Tag, lane: Lane) -> Flight {
         Flight {
             core: self.core.clone(),
             asked: self.asked.clone(),
             key: customer.key,
+            ticket,
             app,
             lane,
             credentials: Credentials {
@@ -284,6 +296,9 @@ impl Exchange {
         }
     }
 }
+
+/// How old a token is at least that is replaced because the API does not take it.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Where a renewal could not begin.
 const RENEWAL_RETRY: Duration = Duration::from_secs(1);

@@ -39,8 +39,9 @@ impl Challenges {
                 headers.append(WWW_AUTHENTICATE, challenge);
             }
         }
-        if let Some(after) = refusal.retry_after() {
+        if matches!(refusal.kind(), RefusalKind::Throttled | RefusalKind::Unavailable) {
             // Whole seconds, and not too early.
+            let after = refusal.retry_after().unwrap_or_default();
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, seconds.max(1).into());
         }

@@ -80,7 +80,14 @@ impl Doorman {
             let outcome = self.verifier.verify_request(parts).await;
             return match outcome {
                 Ok(caller) => Ok(Some(caller)),
-                Err(refusal) if self.optional && refusal.kind() == RefusalKind::NoCredentials => Ok(None),
+                // What came and is not known here would go on as if it had been looked at.
+                Err(refusal)
+                    if self.optional
+                        && refusal.kind() == RefusalKind::NoCredentials
+                        && !parts.headers.contains_key(AUTHORIZATION) =>
+                {
+                    Ok(None)
+                }
                 Err(refusal) => Err((None, refusal)),
             };
         };
@@ -89,11 +96,24 @@ impl Doorman {
             parts.headers.remove(&keys.header);
         }
         let Pair { app_id, app_secret, how } = pair;
-        let token = match exchange.token(&app_id, &app_secret, peer(parts)).await {
-            Ok(token) => token,
-            Err(error) => return Err(refused(app_id, &error)),
+        let peer = peer(parts);
+        let mut replaced = false;
+        let (token, vouched) = loop {
+            let token = match exchange.token(&app_id, &app_secret, peer).await {
+                Ok(token) => token,
+                Err(error) => return Err(refused(app_id, &error)),
+            };
+            let vouched = self.verifier.vouch(token.as_str(), how).await;
+            let is_refused =
+                vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
+            // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better.
+            if is_refused && !replaced && exchange.give_up(&token) {
+                replaced = true;
+                continue;
+            }
+            break (token, vouched);
         };
-        match self.verifier.vouch(token.as_str(), how).await {
+        match vouched {
             Ok(caller) => {
                 if self.forward {
                     parts.headers.insert(AUTHORIZATION, token.authorization().clone());

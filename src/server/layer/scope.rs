@@ -10,6 +10,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::answer::Challenges;
+use super::service::outcome;
 use crate::error::{Error, Result};
 use crate::server::caller::Caller;
 use crate::server::refusal::{Refusal, RefusalKind};
@@ -104,7 +105,10 @@ where
             let answer = self.inner.call(request);
             return Box::pin(async move {
                 let mut response = answer.await?;
-                response.extensions_mut().insert(Judged { outcome: CallOutcome::Accepted, scope });
+                // One within this one may have refused it.
+                if response.extensions().get::<Judged>().is_none() {
+                    response.extensions_mut().insert(Judged { outcome: CallOutcome::Accepted, scope });
+                }
                 Ok(response)
             });
         }
@@ -115,7 +119,7 @@ where
         let refusal = refusal.of_scope(&scope);
         Box::pin(async move {
             let mut response = challenges.answer::<R>(&refusal);
-            response.extensions_mut().insert(Judged { outcome: CallOutcome::Forbidden, scope });
+            response.extensions_mut().insert(Judged { outcome: outcome(&refusal), scope });
             Ok(response)
         })
     }

@@ -11,6 +11,7 @@ use tower_service::Service;
 
 use super::doorman::Doorman;
 use super::scope::Judged;
+use crate::server::caller::Caller;
 use crate::server::refusal::{Refusal, RefusalKind};
 use crate::server::usage::CallOutcome;
 
@@ -55,18 +56,32 @@ where
             if let Some(caller) = &caller {
                 parts.extensions.insert(caller.clone());
             }
+            let mut admitted = Admitted { doorman, caller, judged: None };
             let response = inner.call(Request::from_parts(parts, body)).await?;
-            if let Some(caller) = caller {
-                let judged = response.extensions().get::<Judged>();
-                let outcome = judged.map_or(CallOutcome::Accepted, |judged| judged.outcome);
-                doorman.count(Some(caller.app_id()), outcome, judged.map(|judged| &*judged.scope));
-            }
+            admitted.judged = response.extensions().get::<Judged>().cloned();
             Ok(response)
         })
     }
 }
 
-fn outcome(refusal: &Refusal) -> CallOutcome {
+/// A call that was let through. It is counted when it ends, also where its caller goes away before, or it fails.
+struct Admitted {
+    doorman: Arc<Doorman>,
+    caller: Option<Caller>,
+    judged: Option<Judged>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let (outcome, scope) = match &self.judged {
+            Some(Judged { outcome, scope }) => (*outcome, Some(&**scope)),
+            None => (CallOutcome::Accepted, None),
+        };
+        self.doorman.count(self.caller.as_ref().map(Caller::app_id), outcome, scope);
+    }
+}
+
+pub(super) fn outcome(refusal: &Refusal) -> CallOutcome {
     match refusal.kind() {
         RefusalKind::InvalidRequest => CallOutcome::Malformed,
         RefusalKind::InsufficientScope => CallOutcome::Forbidden,

@@ -87,24 +87,36 @@ impl Verified {
         if monotonic < until.0 && wall < until.1 {
             return Some(identity);
         }
-        self.cache.remove(&place.key);
+        if has_ended(&identity, wall) {
+            self.cache.remove(&place.key);
+        }
         None
+    }
+
+    /// What a token was verified as, though it is to be asked about again; not past its own end.
+    pub(super) fn last(&self, place: Place) -> Option<Arc<Identity>> {
+        let (_, wall) = self.clock.coarse();
+        let identity = self.cache.get(&place.key)?.identity;
+        (!has_ended(&identity, wall)).then_some(identity)
     }
 
     /// Keeps what was verified until then, by the wall clock; not where something was purged meanwhile, which it might
     /// have been part of.
     pub(super) fn put(&self, place: Place, identity: Identity, until: Duration) -> Arc<Identity> {
         let (monotonic, wall) = self.clock.coarse();
-        let left = until.saturating_sub(wall);
+        let until = (monotonic.saturating_add(until.saturating_sub(wall)), until);
         let identity = Arc::new(identity);
-        if !left.is_zero() {
-            let until = (monotonic.saturating_add(left), until);
+        if !has_ended(&identity, wall) {
             self.cache.insert(place.key, Entry { identity: identity.clone(), until });
             if self.purges.load(Ordering::Acquire) != place.purges {
                 self.cache.remove(&place.key);
             }
         }
         identity
+    }
+
+    pub(super) fn forget(&self, place: Place) {
+        self.cache.remove(&place.key);
     }
 
     pub(super) fn purge(&self, app_id: &str) {
@@ -115,6 +127,10 @@ impl Verified {
     pub(super) fn len(&self) -> usize {
         self.cache.len()
     }
+}
+
+fn has_ended(identity: &Identity, wall: Duration) -> bool {
+    identity.expires.is_some_and(|expires| wall >= expires)
 }
 
 impl fmt::Debug for Verified {

@@ -20,12 +20,16 @@ use crate::server::refusal::Refusal;
 /// How many tokens are asked about at once; the others wait.
 const AT_ONCE: usize = 64;
 
-/// How long one answer may take, the wait for a turn included.
+/// How long one answer may take, and how long the wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a token that is not active is not asked about again, and how many of them are held.
-const INACTIVE_FOR: Duration = Duration::from_secs(30);
-const MOST_INACTIVE: usize = 4096;
+/// Of the turns, how many are for tokens that were good when they were last asked about: whoever makes up tokens cannot
+/// shut these out.
+const FOR_KNOWN: usize = AT_ONCE / 4;
+
+/// How long a token that is no good is not asked about again, and how many of them are held.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+const MOST_REFUSED: usize = 4096;
 
 /// After a failure, how long nobody asks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,16 +43,15 @@ pub(super) struct Introspector {
     pub(super) audience_optional: bool,
     clock: Clock,
     asking: Mutex<HashMap<Digest, Arc<Question>>>,
-    inactive: Cache<Digest, Moment>,
+    refused: Cache<Digest, (Moment, &'static str)>,
     turns: Semaphore,
+    turns_for_known: Semaphore,
     failed: Mutex<Option<(Moment, Duration)>>,
 }
 
 type Question = OnceCell<Result<Arc<Identity>, Refusal>>;
 
-fn inactive() -> Refusal {
-    Refusal::token("it has ended, or the authorization server does not know it")
-}
+const INACTIVE: &str = "it has ended, or the authorization server does not know it";
 
 impl Introspector {
     pub(super) fn new(endpoint: TokenEndpoint, credentials: Credentials, clock: Clock) -> Self {
@@ -60,8 +63,9 @@ impl Introspector {
             audience_optional: false,
             clock,
             asking: Mutex::default(),
-            inactive: Cache::new(MOST_INACTIVE),
-            turns: Semaphore::new(AT_ONCE),
+            refused: Cache::new(MOST_REFUSED),
+            turns: Semaphore::new(AT_ONCE - FOR_KNOWN),
+            turns_for_known: Semaphore::new(FOR_KNOWN),
             failed: Mutex::default(),
         }
     }
@@ -74,8 +78,10 @@ impl Introspector {
         verified: &Verified,
     ) -> Result<Arc<Identity>, Refusal> {
         let now = self.clock.now();
-        if self.inactive.get(&place.key).is_some_and(|since| now.since(&since) < INACTIVE_FOR) {
-            return Err(inactive());
+        if let Some((since, why)) = self.refused.get(&place.key)
+            && now.since(&since) < REFUSED_FOR
+        {
+            return Err(Refusal::token(why));
         }
         let asked = Asked {
             by: self,
@@ -98,10 +104,14 @@ impl Introspector {
                 return Err(Refusal::unavailable(Some(left)));
             }
         }
-        let answer = async {
-            let _turn = self.turns.acquire().await;
-            self.endpoint.introspect(&self.clock, &self.credentials, token, self.url.as_ref()).await
+        let _turn = tokio::select! {
+            biased;
+            turn = self.turns.acquire() => turn,
+            turn = self.turns_for_known.acquire(), if verified.last(place).is_some() => turn,
+            // The crowd is here, and says nothing of the server.
+            () = self.clock.wait(PATIENCE) => return Err(Refusal::unavailable(Some(PAUSE))),
         };
+        let answer = self.endpoint.introspect(&self.clock, &self.credentials, token, self.url.as_ref());
         let answer = tokio::select! {
             answer = answer => answer,
             () = self.clock.wait(PATIENCE) => Err(self.endpoint.silent(PATIENCE)),
@@ -112,18 +122,25 @@ impl Introspector {
                 if self.audience_optional && claims.get("aud").is_none_or(serde_json::Value::is_null) {
                     claims.insert("aud".to_owned(), expected.audiences.to_vec().into());
                 }
-                let identity = profile::introspected(claims, expected).map_err(Refusal::token)?;
+                let identity =
+                    profile::introspected(claims, expected).map_err(|why| self.refuse(place, why))?;
                 let latest = expected.now.saturating_add(self.max_age);
                 let until = identity.expires.map_or(latest, |expires| expires.min(latest));
                 Ok(verified.put(place, identity, until))
             }
             Ok(None) => {
                 *lock(&self.failed) = None;
-                self.inactive.insert(place.key, self.clock.now());
-                Err(inactive())
+                verified.forget(place);
+                Err(self.refuse(place, INACTIVE))
             }
             Err(error) => Err(self.unanswered(&error)),
         }
+    }
+
+    /// And the same is said of it for a while without asking.
+    fn refuse(&self, place: Place, why: &'static str) -> Refusal {
+        self.refused.insert(place.key, (self.clock.now(), why));
+        Refusal::token(why)
     }
 
     fn unanswered(&self, error: &Error) -> Refusal {

@@ -116,10 +116,18 @@ impl Verifier {
         Err(shown_bare())
     }
 
-    /// The caller to whom the issuer has just given this token for its app id and secret. Of revocations the exchange has
-    /// seen to.
+    /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
+    /// one serves on while nobody can be asked about it.
     pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
-        Ok(Caller::new(self.identity(token).await?, how))
+        let identity = match self.identity(token).await {
+            Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
+                let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
+                last.ok_or(refusal)?
+            }
+            outcome => outcome?,
+        };
+        self.look_for_revocation(&identity)?;
+        Ok(Caller::new(identity, how))
     }
 
     /// Verifies the token of a request, be it `Bearer` or `DPoP`, with all that it may be bound to: the proof in the `DPoP`

@@ -96,6 +96,22 @@ async fn wrong_secrets_for_an_app_id_lock_nobody_out() {
     scene.token_from("victim", "right", "198.51.100.7").await.unwrap();
 }
 
+/// Whoever waits for a turn while others from there are refused is looked at again.
+#[tokio::test]
+async fn a_burst_of_made_up_app_ids_asks_no_more_than_one_after_the_other() {
+    let scene = Scene::with(|builder| builder.max_concurrent(4));
+    scene.endpoint.script(|seen| if seen.secret == "right" { Answer::Token } else { INVALID_CLIENT });
+    let burst: Vec<_> =
+        (0..500).map(|number| scene.call(format!("app-{number}"), "guess", "192.0.2.1")).collect();
+    let newcomer = scene.call("new", "right", "198.51.100.7");
+    for call in burst {
+        assert!(call.await.unwrap().is_err());
+    }
+    assert!(newcomer.await.unwrap().is_ok());
+    let asked = scene.endpoint.requests() - 1;
+    assert!((21..=24).contains(&asked), "{asked}");
+}
+
 #[tokio::test]
 async fn an_address_that_tries_app_ids_is_slowed_down_and_what_it_holds_is_not() {
     let scene = Scene::new();

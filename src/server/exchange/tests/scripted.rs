@@ -150,7 +150,7 @@ impl Scene {
 
     pub(super) async fn token_from(&self, app_id: &str, secret: &str, peer: &str) -> Result<AccessToken> {
         let peer = (!peer.is_empty()).then(|| peer.parse().unwrap());
-        self.exchange.token(app_id, &secret.into(), peer).await
+        self.exchange.token(&app_id, &secret.into(), peer).await
     }
 
     /// What a call gets that does not wait.
@@ -170,13 +170,13 @@ impl Scene {
     /// A call in a task of its own.
     pub(super) fn call(
         &self,
-        app_id: &'static str,
+        app_id: impl Into<String>,
         secret: &'static str,
         peer: &'static str,
     ) -> tokio::task::JoinHandle<Result<AccessToken>> {
-        let exchange = self.exchange.clone();
+        let (exchange, app_id) = (self.exchange.clone(), app_id.into());
         let peer = (!peer.is_empty()).then(|| peer.parse().unwrap());
-        tokio::spawn(async move { exchange.token(app_id, &secret.into(), peer).await })
+        tokio::spawn(async move { exchange.token(&app_id, &secret.into(), peer).await })
     }
 }
 
