@@ -1,10 +1,13 @@
 //! An API with protected routes: scopes, tokens from an SDK, and app ids and secrets from whoever has none.
 //!
-//! `cargo run --features server,testing --example axum_api` runs on an authorization server in a box, calls itself in every
+//! `cargo run --example axum_api` runs on an authorization server in a box, calls itself in every
 //! way, and ends. With `EVERTOKEN_ISSUER` and `EVERTOKEN_AUDIENCE` set, it serves on `LISTEN` (`127.0.0.1:8080`) for the
 //! customers of a real one.
 #![allow(clippy::print_stdout, missing_docs)]
 
+use std::net::SocketAddr;
+
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use evertoken::server::{Caller, CallerLayer, Exchange, RequireScope, Verifier};
@@ -17,13 +20,17 @@ async fn orders(caller: Caller) -> Json<Value> {
     Json(json!({ "orders_of": caller.app_id() }))
 }
 
-fn api(issuer: &str, audience: &str) -> evertoken::Result<Router> {
+/// With the address of whoever connects: who tries secrets is slowed down, and nobody else.
+type Service = IntoMakeServiceWithConnectInfo<Router, SocketAddr>;
+
+fn api(issuer: &str, audience: &str) -> evertoken::Result<Service> {
     let verifier = Verifier::builder(issuer).audience(audience).build()?;
     let exchange = Exchange::builder(issuer).audience(audience).scope("orders:read").build()?;
     Ok(Router::new()
         .route("/orders", get(orders).layer(RequireScope::new("orders:read")?))
         .route("/orders/new", post(orders).layer(RequireScope::new("orders:write")?))
-        .layer(CallerLayer::new(verifier).exchange(exchange)))
+        .layer(CallerLayer::new(verifier).exchange(exchange))
+        .into_make_service_with_connect_info())
 }
 
 #[tokio::main]

@@ -12,6 +12,8 @@
 //! | `LISTEN` | for clients: `127.0.0.1:8080` |
 //! | `ADMIN` | for the operator and for other proxies: `127.0.0.1:9090` |
 //! | `PUBLIC_URL` | the address that clients know, for DPoP |
+//! | `EVERTOKEN_PROFILE` | `auth0` for Auth0's own JWTs in place of those of RFC 9068 |
+//! | `INTROSPECTION_APP_ID`, `INTROSPECTION_APP_SECRET` | by what the gateway asks about opaque tokens |
 //! | `USAGE_FILE` | where usage is written, as JSON lines |
 //! | `ANONYMOUS` | `yes` lets requests without any credentials through, unnamed |
 //!
@@ -35,7 +37,8 @@ use axum::{Json, Router};
 use evertoken::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use evertoken::http::{Method, StatusCode, Uri};
 use evertoken::server::{
-    Caller, CallerLayer, Exchange, PeerAddress, Usage, UsageBatch, UsageFile, UsageSink, Verifier, Written,
+    CallOutcome, Caller, CallerLayer, Exchange, Introspection, PeerAddress, Profile, Usage, UsageBatch,
+    UsageFile, UsageSink, Verifier, Written,
 };
 use evertoken::testing::AuthServer;
 use evertoken::{ApiKey, Client, reqwest};
@@ -46,7 +49,7 @@ use tokio::sync::watch;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the environment says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Config {
     pub issuer: String,
     pub audience: String,
@@ -55,6 +58,8 @@ pub struct Config {
     pub listen: String,
     pub admin: String,
     pub public_url: Option<String>,
+    pub auth0: bool,
+    pub introspection: Option<(String, String)>,
     pub usage_file: Option<String>,
     pub anonymous: bool,
 }
@@ -70,6 +75,8 @@ impl Config {
             listen: get("LISTEN").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             admin: get("ADMIN").unwrap_or_else(|| "127.0.0.1:9090".to_owned()),
             public_url: get("PUBLIC_URL"),
+            auth0: get("EVERTOKEN_PROFILE").is_some_and(|profile| profile == "auth0"),
+            introspection: get("INTROSPECTION_APP_ID").zip(get("INTROSPECTION_APP_SECRET")),
             usage_file: get("USAGE_FILE"),
             anonymous: get("ANONYMOUS").is_some_and(|said| said == "yes"),
         })
@@ -92,10 +99,16 @@ impl Gateway {
         if let Some(url) = config.public_url {
             verifier = verifier.public_url(url);
         }
+        if config.auth0 {
+            verifier = verifier.profile(Profile::Auth0);
+        }
+        if let Some((app_id, app_secret)) = config.introspection {
+            verifier = verifier.introspection(Introspection::new(app_id, app_secret));
+        }
         if let Some(scope) = config.scope {
             exchange = exchange.scope(scope);
         }
-        let ledger = Ledger { totals: Arc::default(), file: config.usage_file.map(UsageFile::new) };
+        let ledger = Ledger::new(config.usage_file);
         let usage = Usage::builder(ledger.clone()).interval(Duration::from_secs(10)).start()?;
         let (verifier, exchange) = (verifier.build()?, exchange.usage(&usage).build()?);
         let callers =
@@ -234,27 +247,29 @@ async fn allow(caller: Caller, headers: HeaderMap) -> (StatusCode, HeaderMap) {
 
 /// A proxy's question has the client's headers, and tells method, URL and address of the client's request in some of its
 /// own: Traefik in `X-Forwarded-*`, nginx in what its configuration says. Only proxies reach the admin port.
-async fn as_the_client_sent_it(mut request: Request) -> Request {
-    let said = |names: [&str; 2]| {
-        let value = names.iter().find_map(|name| request.headers().get(*name))?;
-        Some(value.to_str().ok()?.to_owned())
-    };
-    let method =
-        said(["x-forwarded-method", "x-original-method"]).and_then(|text| text.parse::<Method>().ok());
-    let uri = said(["x-forwarded-uri", "x-original-uri"]).and_then(|text| text.parse::<Uri>().ok());
-    let peer = said(["x-real-ip", "x-forwarded-for"]);
+async fn as_the_client_sent_it(mut request: Request) -> Result<Request, StatusCode> {
+    let said = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+    // What one proxy says, a client may say to the other: with both, nobody knows what it asks for.
+    let [traefik, nginx] =
+        ["forwarded", "original"].map(|who| ["method", "uri"].map(|what| said(&format!("x-{who}-{what}"))));
+    if [&traefik, &nginx].iter().all(|said| said.iter().any(Option::is_some)) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    let [method, uri] = if traefik.iter().any(Option::is_some) { traefik } else { nginx };
+    let (method, uri) = (method.and_then(|text| text.parse().ok()), uri.and_then(|text| text.parse().ok()));
+    let peer = said("x-real-ip").or_else(|| said("x-forwarded-for"));
     let peer = peer.and_then(|text| text.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
-    if let Some(method) = method {
+    if let Some::<Method>(method) = method {
         *request.method_mut() = method;
     }
     let extensions = request.extensions_mut();
-    if let Some(uri) = uri {
+    if let Some::<Uri>(uri) = uri {
         extensions.insert(OriginalUri(uri));
     }
     if let Some(peer) = peer {
         extensions.insert(PeerAddress(peer));
     }
-    request
+    Ok(request)
 }
 
 /// nginx knows 2xx, 401 and 403 only: a malformed request is a 401 there.
@@ -281,15 +296,20 @@ async fn health(State((verifier, exchange)): State<(Verifier, Exchange)>) -> (St
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(page))
 }
 
-/// Usage since the start by app id, for the page; and in the file, for the bill.
+/// Usage since the start by app id, for the page; and in the file, for the bill. App ids that were only ever refused may
+/// be made up, and share a line.
 #[derive(Clone)]
-struct Ledger {
+pub struct Ledger {
     totals: Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>>,
     file: Option<UsageFile>,
 }
 
 impl Ledger {
-    fn shown(&self) -> Value {
+    pub fn new(file: Option<String>) -> Self {
+        Self { totals: Arc::default(), file: file.map(UsageFile::new) }
+    }
+
+    pub fn shown(&self) -> Value {
         json!(*self.totals.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -302,7 +322,10 @@ impl UsageSink for Ledger {
             }
             let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
             for record in &batch.records {
-                let of = totals.entry(record.app_id.clone().unwrap_or_default()).or_default();
+                let is_customer = record.calls.contains_key(&CallOutcome::Accepted)
+                    || record.app_id.as_ref().is_some_and(|app_id| totals.contains_key(app_id));
+                let app_id = record.app_id.clone().filter(|_| is_customer).unwrap_or_default();
+                let of = totals.entry(app_id).or_default();
                 for (outcome, calls) in &record.calls {
                     *of.entry(outcome.name()).or_default() += calls;
                 }
@@ -339,13 +362,10 @@ async fn main() -> Result<(), Failure> {
     let config = Config {
         issuer: server.issuer(),
         audience: server.audience(),
-        scope: None,
         upstream: base,
         listen: at("8080"),
         admin: at("9090"),
-        public_url: None,
-        usage_file: None,
-        anonymous: false,
+        ..Config::default()
     };
     if is_demo {
         return demo(&server, config).await;

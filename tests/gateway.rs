@@ -14,6 +14,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Request;
 use evertoken::http::{HeaderMap, Method, StatusCode};
+use evertoken::server::{CallOutcome, Usage};
 use evertoken::testing::AuthServer;
 use evertoken::{ApiKey, Client, ClientBuilder, Dpop, reqwest};
 use gateway::{Config, Gateway};
@@ -83,7 +84,7 @@ impl Setting {
             admin: "127.0.0.1:0".into(),
             public_url,
             usage_file,
-            anonymous: false,
+            ..Config::default()
         })
         .await
         .unwrap();
@@ -192,13 +193,11 @@ async fn answers_come_back_whole_and_an_absent_upstream_is_a_502() {
     let gone = Gateway::start(Config {
         issuer: setting.server.issuer(),
         audience: setting.server.audience(),
-        scope: None,
         upstream: format!("http://{nobody}"),
         listen: "127.0.0.1:0".into(),
         admin: "127.0.0.1:0".into(),
-        public_url: None,
-        usage_file: None,
         anonymous: true,
+        ..Config::default()
     })
     .await
     .unwrap();
@@ -272,9 +271,54 @@ async fn a_forward_auth_question_is_judged_as_the_clients_request() {
     assert_eq!(ask(fresh().await, "GET", "/v1/orders").await.status(), 401);
     assert_eq!(ask(fresh().await, "DELETE", "/v1/other").await.status(), 401);
     assert_eq!(ask(proven, "DELETE", "/v1/orders").await.status(), 401);
+    // What nginx would say beside it, a client may have said.
+    for (name, value) in [("x-original-method", "DELETE"), ("x-original-uri", "/v1/orders")] {
+        let mut headers = fresh().await;
+        headers.insert(name, value.parse().unwrap());
+        assert_eq!(ask(headers, "DELETE", "/v1/orders").await.status(), 401, "{name}");
+    }
+    assert_eq!(ask(fresh().await, "DELETE", "/v1/orders").await.status(), 200);
     let twice =
         setting.http.get(setting.back("/auth")).header("authorization", "Bearer").send().await.unwrap();
     assert_eq!(twice.status(), 401);
+}
+
+#[tokio::test]
+async fn an_authorization_server_with_opaque_tokens_will_do() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_opaque(true);
+    let upstream = serve(Router::new().fallback(upstream)).await;
+    let gateway = Gateway::start(Config {
+        issuer: server.issuer(),
+        audience: server.audience(),
+        upstream: format!("http://{upstream}"),
+        listen: "127.0.0.1:0".into(),
+        admin: "127.0.0.1:0".into(),
+        introspection: Some(("app".into(), "secret".into())),
+        ..Config::default()
+    });
+    let gateway = gateway.await.unwrap();
+    let url = format!("http://{}/x", gateway.address);
+    let answer = reqwest::Client::new().get(url).basic_auth("app", Some("secret")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+/// Made-up app ids have one line between them.
+#[tokio::test]
+async fn the_usage_page_has_a_line_for_each_customer() {
+    let file = std::env::temp_dir().join(format!("evertoken-gateway-page-{}.jsonl", std::process::id()));
+    let ledger = gateway::Ledger::new(Some(file.to_str().unwrap().to_owned()));
+    let usage = Usage::builder(ledger.clone()).start().unwrap();
+    for app_id in ["made-up", "made-up-as-well"] {
+        usage.call(Some(app_id), CallOutcome::Unauthorized, None);
+    }
+    usage.call(Some("app"), CallOutcome::Accepted, None);
+    usage.call(Some("app"), CallOutcome::Unauthorized, None);
+    usage.shutdown().await.unwrap();
+    let expected = json!({ "": { "unauthorized": 2 }, "app": { "accepted": 1, "unauthorized": 1 } });
+    assert_eq!(ledger.shown(), expected);
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 3, "the bill has them all");
+    fs::remove_file(&file).unwrap();
 }
 
 /// nginx, with a folder of its own, until this is dropped.
@@ -308,6 +352,8 @@ http {{
       proxy_set_header Content-Length "";
       proxy_set_header X-Original-Method $request_method;
       proxy_set_header X-Original-URI $request_uri;
+      proxy_set_header X-Forwarded-Method "";
+      proxy_set_header X-Forwarded-Uri "";
       proxy_set_header X-Real-IP $remote_addr;
     }}
     location / {{

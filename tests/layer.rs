@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::Request;
@@ -22,7 +22,7 @@ use evertoken::server::{
     CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, Introspection, RequireScope, Usage,
     UsageBatch, UsageSink, Verifier, Written,
 };
-use evertoken::testing::{AuthServer, Fault, Signing};
+use evertoken::testing::{AuthServer, Fault, ManualClock, Signing};
 use evertoken::{ApiKey, Client, ClientBuilder, Dpop, TokenSource};
 use house::until;
 use serde_json::{Value, json};
@@ -436,6 +436,35 @@ async fn a_token_bound_to_a_certificate_wants_that_certificate() {
             assert!(String::from_utf8_lossy(&body).contains("\"how\":\"Certificate\""));
         }
     }
+}
+
+/// The server has another key, and the API has read its keys anew: what was signed by the old one is replaced.
+#[tokio::test]
+async fn a_held_token_whose_key_is_gone_is_replaced() {
+    let clock = Arc::new(ManualClock::new(SystemTime::now()));
+    let own = clock.clone();
+    let api = Api::start(move |server, _, _| {
+        let verifier = Verifier::builder(server.issuer()).audience(server.audience()).clock(own.clone());
+        let exchange = Exchange::builder(server.issuer()).audience(server.audience()).clock(own);
+        // It remembers one token, and so has to look at the key of any other.
+        let verifier = verifier.remembered(1).build().unwrap();
+        CallerLayer::new(verifier).exchange(exchange.build().unwrap())
+    })
+    .await;
+    api.server.register("other", "secret");
+    let call = async |id: &str| {
+        let answer = api.get("/whoami", &[("authorization", &basic(id, "secret"))]).await;
+        answer.status().as_u16()
+    };
+    assert_eq!((call("app").await, call("other").await), (200, 200));
+    api.server.rotate_keys().unwrap();
+    api.server.drop_old_keys();
+    clock.advance(Duration::from_secs(61));
+    api.server.register("third", "secret");
+    assert_eq!(call("third").await, 200, "it has the new keys read");
+    let before = api.server.token_requests();
+    assert_eq!((call("app").await, call("app").await), (200, 200));
+    assert_eq!(api.server.token_requests(), before + 1);
 }
 
 /// An opaque token that is held serves to its end, though the server cannot be asked about it any more.

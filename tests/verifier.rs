@@ -365,7 +365,10 @@ async fn an_opaque_token_is_asked_about_again_when_it_ends() {
     let introspection = Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET).max_age(S(600));
     let verifier = verifier(&server).clock(clock.clone()).introspection(introspection).build().unwrap();
     let exp = clock.wall().duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
-    let body = json!({ "active": true, "client_id": "shop", "aud": server.audience(), "exp": exp });
+    // A null is as good as nothing.
+    let body = json!({
+        "active": true, "client_id": "shop", "aud": server.audience(), "exp": exp, "nbf": null, "iat": null,
+    });
     server.fail_next_introspection(Fault::Status { status: 200, headers: vec![], body: body.to_string() });
     verifier.verify("opaque").await.unwrap();
     clock.advance(S(59));
@@ -436,6 +439,18 @@ fn mistakes_are_told_by_build() {
         assert!(error.to_string().contains(said) && !error.to_string().contains("canary"), "{said}: {error}");
     }
     assert!(fine().algorithms([TokenAlgorithm::Es384]).build().is_ok());
+}
+
+/// Where nothing can be read nobody waits, and it is read later all the same.
+#[test]
+fn outside_of_a_runtime_it_says_so_at_once() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(AuthServer::start()).unwrap();
+    let verifier = verifier(&server).build().unwrap();
+    let token = runtime.block_on(token(&server));
+    let refusal = at_once(verifier.verify(&token)).unwrap().unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::Unavailable);
+    runtime.block_on(verifier.verify(&token)).unwrap();
 }
 
 /// A verifier in a `static` is used by one runtime after the other.

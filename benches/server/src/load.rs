@@ -21,13 +21,11 @@ pub async fn measure() -> Vec<Vec<String>> {
     let config = Config {
         issuer: server.issuer(),
         audience: server.audience(),
-        scope: None,
         upstream: base,
         listen: "127.0.0.1:0".into(),
         admin: "127.0.0.1:0".into(),
-        public_url: None,
-        usage_file: None,
         anonymous: true,
+        ..Config::default()
     };
     let gateway = Gateway::start(config).await.unwrap();
     let url = format!("http://{}/orders", gateway.address);

@@ -77,6 +77,16 @@ impl fmt::Debug for IssuedKey {
     }
 }
 
+/// Has an app id forgotten at the end of whatever changes it, be it that nobody waits for that end any more.
+struct Forgetting<'a>(&'a Keys, &'a str);
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        let Self(keys, app_id) = self;
+        keys.0.forget.iter().for_each(|forget| forget(app_id));
+    }
+}
+
 /// [`Keys`] in the making: each of these tells it of a part of this process.
 pub struct KeysBuilder(Inner);
 
@@ -132,8 +142,8 @@ impl Keys {
     /// What the authorization server's management interface says. It may have done it before it failed: this process
     /// forgets the app id in any case.
     pub async fn reset(&self, app_id: &str) -> Result<IssuedKey> {
+        let _forgetting = Forgetting(self, app_id);
         let outcome = self.0.admin.reset(app_id).await;
-        self.forgotten(app_id);
         let created = outcome.map_err(|error| said("the key was not reset", &*error))?;
         tracing::info!(target: "evertoken", ?app_id, now = ?created.info.app_id, "key reset");
         self.shown(created)
@@ -144,8 +154,8 @@ impl Keys {
     /// # Errors
     /// As [`reset`](Self::reset).
     pub async fn delete(&self, app_id: &str) -> Result<()> {
+        let _forgetting = Forgetting(self, app_id);
         let outcome = self.0.admin.delete(app_id).await;
-        self.forgotten(app_id);
         outcome.map_err(|error| said("the key was not deleted", &*error))?;
         tracing::info!(target: "evertoken", ?app_id, "key deleted");
         Ok(())
@@ -168,8 +178,8 @@ impl Keys {
     }
 
     async fn set_enabled(&self, app_id: &str, enabled: bool) -> Result<()> {
+        let _forgetting = Forgetting(self, app_id);
         let outcome = self.0.admin.set_enabled(app_id, enabled).await;
-        self.forgotten(app_id);
         let what = if enabled { "the key was not enabled" } else { "the key was not disabled" };
         outcome.map_err(|error| said(what, &*error))?;
         tracing::info!(target: "evertoken", ?app_id, enabled, "key switched");
@@ -185,13 +195,8 @@ impl Keys {
         let Some(revocations) = &self.0.revocations else {
             return Err(Error::configuration("tokens cannot be revoked: `revocations` was not set"));
         };
-        let outcome = revocations.revoke(app_id).await;
-        self.forgotten(app_id);
-        outcome
-    }
-
-    fn forgotten(&self, app_id: &str) {
-        self.0.forget.iter().for_each(|forget| forget(app_id));
+        let _forgetting = Forgetting(self, app_id);
+        revocations.revoke(app_id).await
     }
 
     fn shown(&self, created: CreatedKey) -> Result<IssuedKey> {

@@ -11,6 +11,9 @@ use super::said;
 use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 
+/// The most leeway that a verifier may give a token beyond its lifetime.
+const GRACE: Duration = Duration::from_secs(300);
+
 /// How many are kept at most.
 const CAPACITY: usize = 100_000;
 
@@ -76,7 +79,8 @@ struct Inner {
 }
 
 impl Revocations {
-    /// For tokens that live for so long at most.
+    /// For tokens that live for so long at most. Each revocation is kept for five minutes longer than that, since a
+    /// verifier may have as much leeway.
     pub fn new(longest_lifetime: Duration) -> Self {
         Self::make(longest_lifetime, None, Clock::System)
     }
@@ -129,7 +133,7 @@ impl Revocations {
             let now = system_time(inner.clock.now().wall);
             let mut moments = HashMap::clone(&inner.moments.load());
             moments.retain(|_, at| {
-                now.duration_since(*at).is_ok_and(|age| age <= inner.longest_lifetime) || *at > now
+                now.duration_since(*at).is_ok_and(|age| age <= inner.longest_lifetime + GRACE) || *at > now
             });
             let known = moments.get(&revocation.app_id);
             if known.is_none() && moments.len() >= CAPACITY {
@@ -221,7 +225,7 @@ mod tests {
     async fn each_is_kept_for_the_longest_lifetime() {
         let (clock, revocations) = scene();
         revocations.revoke("app").await.unwrap();
-        clock.advance(DAY);
+        clock.advance(DAY + GRACE);
         revocations.revoke("other").await.unwrap();
         assert!(revocations.is_revoked("app", None));
         clock.advance(Duration::from_millis(1));

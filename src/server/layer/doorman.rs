@@ -1,5 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use axum::extract::ConnectInfo;
 use base64::Engine;
@@ -20,7 +20,8 @@ use crate::server::usage::{CallOutcome, Usage};
 use crate::server::verifier::{Verifier, authorization, token};
 
 /// Who has sent a request, for slowing down whoever tries secrets: put it into the request's extensions where the
-/// connection's other end is a proxy of yours. Without it, axum's `ConnectInfo<SocketAddr>` is looked at.
+/// connection's other end is a proxy of yours. Without it, axum's `ConnectInfo<SocketAddr>` is looked at. Where there is
+/// neither, an app id for which somebody tries secrets is slowed down for all who come with it for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub IpAddr);
 
@@ -97,6 +98,9 @@ impl Doorman {
         }
         let Pair { app_id, app_secret, how } = pair;
         let peer = peer(parts);
+        if peer.is_none() {
+            tell_of_unknown_peers();
+        }
         let mut replaced = false;
         let (token, vouched) = loop {
             let token = match exchange.token(&app_id, &app_secret, peer).await {
@@ -209,6 +213,19 @@ fn refused(app_id: String, error: &Error) -> Refused {
             (Some(app_id), Refusal::unavailable(error.retry_after()))
         }
     }
+}
+
+/// Once in the life of the process.
+#[cold]
+fn tell_of_unknown_peers() {
+    static TOLD: Once = Once::new();
+    TOLD.call_once(|| {
+        tracing::warn!(
+            target: "evertoken",
+            "credentials come from nobody knows where, so that whoever tries secrets for an app id slows down its \
+             newcomers, too: serve with axum's `into_make_service_with_connect_info::<SocketAddr>()`, or set `PeerAddress`"
+        );
+    });
 }
 
 fn peer(parts: &Parts) -> Option<IpAddr> {

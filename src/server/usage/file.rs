@@ -1,6 +1,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::UsageBatch;
 use super::sink::{UsageSink, Written};
@@ -9,33 +10,51 @@ use super::sink::{UsageSink, Written};
 /// written.
 ///
 /// The file is opened anew for each batch, so that it may be rotated by renaming it. What of a batch that failed came to be
-/// written is taken back before it is tried again. After a crash the last line may be torn: the next line starts on its
+/// written is taken back before it is tried again, and one that came to be written after all is not written twice. After a crash the last line may be torn: the next line starts on its
 /// own, and a reader skips what is no JSON. Each process needs a file of its own.
 #[derive(Debug, Clone)]
 pub struct UsageFile {
     path: PathBuf,
+    /// The last batch that was written. A writing that was given up for its length goes on, and holds this till it ends.
+    last: Arc<Mutex<Option<(String, u64)>>>,
 }
 
 impl UsageFile {
     /// A file that is made when the first batch comes.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { path: path.as_ref().to_owned() }
+        Self { path: path.as_ref().to_owned(), last: Arc::default() }
     }
 }
 
 impl UsageSink for UsageFile {
     fn write<'a>(&'a self, batch: &'a UsageBatch) -> Written<'a> {
-        let (path, lines) = (self.path.clone(), batch.to_json_lines());
+        let (this, lines) = (self.clone(), batch.to_json_lines());
+        let batch = (batch.instance.clone(), batch.sequence);
         Box::pin(async move {
-            let appended = tokio::task::spawn_blocking(move || append(&path, lines.as_bytes())).await;
-            Ok(appended.map_err(io::Error::other)??)
+            let written = tokio::task::spawn_blocking(move || this.put(batch, &lines)).await;
+            Ok(written.map_err(io::Error::other)??)
         })
+    }
+}
+
+impl UsageFile {
+    fn put(&self, batch: (String, u64), lines: &str) -> io::Result<()> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref() != Some(&batch) {
+            append(&self.path, lines.as_bytes())?;
+            *last = Some(batch);
+        }
+        Ok(())
     }
 }
 
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     let is_new = !path.exists();
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if is_new {
+        // Before anything is in it that a failure would leave there.
+        sync_folder(path)?;
+    }
     let before = file.seek(SeekFrom::End(0))?;
     let torn = before > 0 && last_byte(&mut file)? != b'\n';
     let line_end: &[u8] = if torn { b"\n" } else { b"" };
@@ -47,8 +66,6 @@ fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
         if file.metadata().is_ok_and(|now| now.len() <= before + ours) {
             let _ = file.set_len(before);
         }
-    } else if is_new {
-        sync_folder(path)?;
     }
     written
 }
@@ -90,6 +107,24 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_batch_that_comes_again_is_not_written_again() {
+        let folder = Folder::new("again");
+        let file = UsageFile::new(folder.0.join("usage.jsonl"));
+        let batch = |sequence| ("a".to_owned(), sequence);
+        for (sequence, lines) in [(1, "one\n"), (1, "one\n"), (2, "two\n"), (2, "two\n"), (3, "three\n")] {
+            file.clone().put(batch(sequence), lines).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file.path).unwrap(), "one\ntwo\nthree\n");
+        // One that failed is.
+        std::fs::remove_file(&file.path).unwrap();
+        std::fs::create_dir(&file.path).unwrap();
+        assert!(file.put(batch(4), "four\n").is_err());
+        std::fs::remove_dir(&file.path).unwrap();
+        file.put(batch(4), "four\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&file.path).unwrap(), "four\n");
     }
 
     #[test]

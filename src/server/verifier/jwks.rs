@@ -163,12 +163,16 @@ impl Jwks {
                 if let Some(refusal) = turn.refusal(kid, &now) {
                     return Err(refusal);
                 }
+                if !self.attend(&mut turn) {
+                    if turn.task.as_ref().is_none_or(AbortHandle::is_finished) {
+                        // Outside of a runtime nothing can be read, nor waited for.
+                        return Err(Refusal::unavailable(None));
+                    }
+                    self.wanted.notify_one();
+                }
                 turn.reading = true;
                 turn.wanted = kid.map(str::to_owned);
                 turn.nameless = matches!(wanted, Wanted::Nameless);
-                if !self.attend(&mut turn) {
-                    self.wanted.notify_one();
-                }
             }
         }
         let reading = async {

@@ -99,7 +99,7 @@ fn judged(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<Identit
 
 /// `NumericDate` (RFC 7519 2): seconds, with or without a fraction.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, Wrong> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
+    let Some(value) = claims.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
     let seconds = value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.map(Some).ok_or("a time in it is none")
 }
