@@ -8,9 +8,9 @@ import { describe, test } from 'node:test';
 import axios from 'axios';
 import olderAxios from 'axios-older';
 import { axiosInterceptor, Client, undiciInterceptor } from 'evertoken';
-import { Agent, interceptors, request } from 'undici';
+import { Agent, interceptors, MockAgent, request } from 'undici';
 
-import { boxFor, clientFor } from './support.mjs';
+import { boxFor, clientFor, until } from './support.mjs';
 
 const coded = (code) => (error) => (error.code ?? error.cause?.code) === `ERR_EVERTOKEN_${code}`;
 
@@ -73,6 +73,20 @@ for (const [name, way] of Object.entries(WAYS)) {
       const echo = JSON.parse(body);
       assert.deepEqual([echo.method, echo.body, echo.headers['x-own']], ['POST', '{"n":1}', 'stays']);
       assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+    });
+
+    test('so is one that answers a HEAD, or it is handed on', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      server.revoke(await api.token());
+      assert.equal((await send(`${server.apiUrl}orders`, { method: 'HEAD' })).status, 200);
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+      assert.equal((await send(`${server.apiUrl}always-401`, { method: 'HEAD' })).status, 401);
+      server.setNonce('nonce-1', { at: 'api' });
+      const bound = way(clientFor(t, server, { dpop: true }), t);
+      for (let i = 0; i < 2; i++) assert.equal((await bound(`${server.apiUrl}orders`, { method: 'HEAD' })).status, 200);
+      assert.equal((await bound(`${server.apiUrl}forbidden`, { method: 'HEAD' })).status, 403);
     });
 
     test('fifty calls that meet a 401 at once renew it once', async (t) => {
@@ -232,6 +246,44 @@ for (const library of [axios, olderAxios])
     const bare = await instance.get(`http://localhost:${port}/v1/orders`).catch((error) => error.response);
     assert.equal(bare.status, 401);
   });
+
+for (const method of ['GET', 'HEAD'])
+  test(`undici: a ${method} that waits for a newer token ends with its signal`, async (t) => {
+    const server = await boxFor(t);
+    const api = clientFor(t, server);
+    const agent = new Agent();
+    t.after(() => agent.destroy());
+    const dispatcher = agent.compose(undiciInterceptor(api));
+    server.revoke(await api.token());
+    server.fail({ kind: 'hang' }, { always: true });
+    const abort = new AbortController();
+    const reason = new Error('no more');
+    const sent = request(`${server.apiUrl}orders`, { dispatcher, method, signal: abort.signal });
+    await until('it is met', () => server.tokenRequests === 2);
+    abort.abort(reason);
+    await assert.rejects(sent, (error) => error === reason);
+  });
+
+test('undici: an answer of its mock comes whole, which heeds no pause', async (t) => {
+  const server = await boxFor(t);
+  const mock = new MockAgent();
+  mock.disableNetConnect();
+  t.after(() => mock.close());
+  const pool = mock.get(new URL(server.apiUrl).origin);
+  const send = async (body) => {
+    const dispatcher = mock.compose(undiciInterceptor(clientFor(t, server)));
+    const answer = await request(`${server.apiUrl}orders`, { dispatcher, method: 'POST', body });
+    return [answer.statusCode, await answer.body.text()];
+  };
+  const meet = (...answer) => pool.intercept({ path: '/v1/orders', method: 'POST' }).reply(...answer);
+  meet(401, 'refused');
+  assert.deepEqual(await send(Readable.from(['{}'])), [401, 'refused']);
+  meet(401, 'refused');
+  meet(200, 'met');
+  assert.deepEqual(await send('{}'), [200, 'met']);
+  meet(401, 'refused');
+  await assert.rejects(send('{}'), /not matched|did not match|MockNotMatched/i);
+});
 
 test('axios errors hold no token', async (t) => {
   const server = await boxFor(t);
