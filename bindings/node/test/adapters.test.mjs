@@ -296,3 +296,41 @@ test('axios errors hold no token', async (t) => {
     assert.ok(!JSON.stringify(error.toJSON?.() ?? error).includes(await api.token()), path);
   }
 });
+
+test('axios: a call that is made of the config of a failed one is a call of its own', async (t) => {
+  const server = await boxFor(t);
+  server.register('other', 's');
+  const failures = {
+    'no answer': () => server.fail({ kind: 'reset' }, { at: 'api' }),
+    'a 503': () => server.fail({ kind: 'status', status: 503 }, { at: 'api' }),
+    'a last 401': (config) => (config.url = 'always-401'),
+    'a 401 that is met, and then no answer': async (_config, api, instance) => {
+      server.revoke(await api.token());
+      let sendings = 0;
+      instance.interceptors.request.use((config) => {
+        if (++sendings === 2) server.fail({ kind: 'reset' }, { at: 'api' });
+        return config;
+      });
+    },
+  };
+  for (const [what, fail] of Object.entries(failures)) {
+    const api = clientFor(t, server);
+    const instance = axios.create({ baseURL: server.apiUrl });
+    axiosInterceptor(api, instance);
+    const own = { url: 'orders', beforeRedirect() {} };
+    await fail(own, api, instance);
+    const { config } = await instance.request(own).then(assert.fail, (error) => error);
+    assert.equal(config.beforeRedirect, own.beforeRedirect, what);
+    api.setCredentials('other', 's');
+    const { data } = await instance.request({ ...config, url: 'orders' });
+    assert.equal(data.client_id, 'other', `${what}: with the token of now`);
+  }
+});
+
+test('axios: an authorization of ones own is not taken from the error of its call', async (t) => {
+  const server = await boxFor(t);
+  const instance = axios.create({ baseURL: server.apiUrl });
+  axiosInterceptor(clientFor(t, server), instance);
+  const error = await instance.get('orders', { headers: { authorization: 'Bearer own' } }).then(assert.fail, (error) => error);
+  assert.equal(error.config.headers.get('authorization'), 'Bearer own');
+});
