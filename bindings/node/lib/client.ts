@@ -218,8 +218,7 @@ export class Client {
     this.#relatives.delete(name);
     if (!relative) {
       const { handle, extras } = this.#core;
-      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras);
-      // The parent has the function that gives the credentials.
+      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras, this.#core);
       relative = new Client(new Made(core, this) as never);
     }
     this.#relatives.set(name, relative);
