@@ -8,6 +8,7 @@ import { describe, test } from 'node:test';
 import axios from 'axios';
 import olderAxios from 'axios-older';
 import { axiosInterceptor, Client, undiciInterceptor } from 'evertoken';
+import * as undici from 'undici';
 import { Agent, interceptors, MockAgent, request } from 'undici';
 
 import { boxFor, clientFor, until } from './support.mjs';
@@ -195,6 +196,22 @@ for (const [name, way] of Object.entries(WAYS)) {
     });
   });
 }
+
+test('a request of another library goes with its own fetch, or is a mistake', async (t) => {
+  const server = await boxFor(t);
+  const post = { method: 'POST', body: '{"n":1}', headers: { 'x-own': 'stays' } };
+  const theirs = (path) => new undici.Request(`${server.apiUrl}${path}`, post);
+  const api = clientFor(t, server, { fetch: undici.fetch });
+  server.revoke(await api.token());
+  const { method, body, headers } = await (await api.fetch(theirs('orders'))).json();
+  assert.deepEqual([method, body, headers['x-own']], ['POST', '{"n":1}', 'stays']);
+  assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+  const { fetch } = clientFor(t, server);
+  for (const input of [theirs('orders'), { url: `${server.apiUrl}orders` }, undefined, null, 7]) {
+    await assert.rejects(fetch(input), coded('CONFIGURATION'), String(input));
+  }
+  assert.equal(server.apiCalls, 2);
+});
 
 test('paths are appended to the base, and what leads elsewhere is refused', async (t) => {
   const server = await boxFor(t);
