@@ -80,9 +80,13 @@ function targetsOf(core: Core): (input: Input) => string {
   };
 }
 
+/** The longest of the platform's timers. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** `fetch` with the token of this client. */
 export function fetchOf(core: Core): typeof fetch {
   const { timeoutMs, userAgent } = core.extras;
+  const limitMs = timeoutMs === undefined ? undefined : Math.min(Math.ceil(timeoutMs), LONGEST_MS);
   const send = core.extras.fetch ?? ((input: Input, init?: Init) => globalThis.fetch(input, init));
   const introduced = userAgent === undefined ? undefined : `${userAgent} evertoken/${version}`;
 
@@ -95,8 +99,8 @@ export function fetchOf(core: Core): typeof fetch {
     const headers = copied(init.headers ?? request?.headers);
     if (introduced !== undefined && !has(headers, 'user-agent')) put(headers, 'user-agent', introduced);
     let signal = init.signal ?? request?.signal;
-    if (timeoutMs !== undefined) {
-      const limit = AbortSignal.timeout(timeoutMs);
+    if (limitMs !== undefined) {
+      const limit = AbortSignal.timeout(limitMs);
       signal = signal ? AbortSignal.any([signal, limit]) : limit;
     }
     const options: Init = { ...init, headers };

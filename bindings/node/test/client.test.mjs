@@ -226,6 +226,12 @@ test('a wait ends with its signal or its limit, and the renewal goes on', async 
   await assert.rejects(waiting.token({ signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
   const limited = clientFor(t, hanging, { timeoutMs: 50 });
   await assert.rejects(limited.fetch('orders'), { name: 'TimeoutError' });
+  // What `AbortSignal.timeout` does not take, or takes for 1 ms.
+  const split = clientFor(t, hanging, { timeoutMs: 0.5 });
+  await assert.rejects(split.fetch('orders'), { name: 'TimeoutError' });
+  for (const timeoutMs of [2 ** 31, 1e12]) {
+    assert.equal((await clientFor(t, server, { timeoutMs }).fetch('orders')).status, 200);
+  }
 });
 
 test('a refused token is renewed, once', async (t) => {
