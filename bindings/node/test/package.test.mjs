@@ -48,6 +48,19 @@ test('where it cannot run, it says so by name', async () => {
   }
 });
 
+test('to be loaded it looks at no socket', { skip: process.platform !== 'linux' }, async () => {
+  const code = `
+    const { report } = process;
+    const { getReport } = report;
+    const before = report.excludeNetwork;
+    let excluded;
+    report.getReport = () => ((excluded = report.excludeNetwork), getReport.call(report));
+    await import('evertoken');
+    console.log(excluded, report.excludeNetwork === before);
+  `;
+  assert.equal((await program(code)).stdout, 'true true\n');
+});
+
 test('nothing but what is needed is published', async () => {
   const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: FOLDER });
   const [{ files }] = Object.values(JSON.parse(stdout));
