@@ -61,6 +61,13 @@ test('to be loaded it looks at no socket', { skip: process.platform !== 'linux' 
   assert.equal((await program(code)).stdout, 'true true\n');
 });
 
+test('the oldest Node.js is that which has what is used', () => {
+  // `AbortSignal.any` came with 20.3, `Symbol.asyncDispose` with 20.4.
+  assert.equal(manifest.engines.node, '>=20.4');
+  assert.deepEqual(require('../package-lock.json').packages[''].engines, manifest.engines);
+  assert.match(readFileSync(join(FOLDER, 'README.md'), 'utf8'), /^Node\.js 20\.4 and newer/m);
+});
+
 test('nothing but what is needed is published', async () => {
   const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: FOLDER });
   const [{ files }] = Object.values(JSON.parse(stdout));
