@@ -351,3 +351,12 @@ test('axios: an authorization of ones own is not taken from the error of its cal
   const error = await instance.get('orders', { headers: { authorization: 'Bearer own' } }).then(assert.fail, (error) => error);
   assert.equal(error.config.headers.get('authorization'), 'Bearer own');
 });
+
+test('a text that is no token signs nothing', async (t) => {
+  const { Call } = await import('../dist/call.js');
+  const { coreOf } = await import('../dist/client.js');
+  const server = await boxFor(t);
+  const call = new Call(coreOf(clientFor(t, server, { dpop: true })), 'no token');
+  assert.throws(() => call.sign('GET', server.apiUrl), /the token of this call is none/);
+  assert.equal(await call.repeats({ url: server.apiUrl, status: 401, headers: [], repeatable: true }), false);
+});
