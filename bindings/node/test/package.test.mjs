@@ -71,10 +71,13 @@ test('the oldest Node.js is that which has what is used', () => {
 test('nothing but what is needed is published', async () => {
   const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: FOLDER });
   const [{ files }] = Object.values(JSON.parse(stdout));
-  const odd = files
-    .map(({ path }) => path)
-    .filter((path) => !/^(dist\/[a-z]+\.(d\.)?m?[tj]s|README\.md|package\.json)$/.test(path));
+  const paths = files.map(({ path }) => path);
+  const odd = paths.filter((path) => !/^(dist\/[a-z]+\.(d\.)?m?[tj]s|README\.md|LICENSE-[A-Z]+|package\.json)$/.test(path));
   assert.deepEqual(odd, []);
+  for (const name of ['LICENSE-APACHE', 'LICENSE-MIT']) {
+    assert.ok(paths.includes(name), name);
+    assert.deepEqual(readFileSync(join(FOLDER, name)), readFileSync(join(FOLDER, '../..', name)));
+  }
   assert.equal(manifest.dependencies, undefined);
 });
 
