@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import * as evertoken from 'evertoken';
 import * as testing from 'evertoken/testing';
 
-import { boxFor, FOLDER, program } from './support.mjs';
+import { boxFor, FOLDER, npm, program } from './support.mjs';
 
 const require = createRequire(import.meta.url);
 /** What Node adds to the names of a CommonJS module. */
@@ -68,9 +68,9 @@ test('the oldest Node.js is that which has what is used', () => {
   assert.match(readFileSync(join(FOLDER, 'README.md'), 'utf8'), /^Node\.js 20\.4 and newer/m);
 });
 
-test('nothing but what is needed is published', async () => {
-  const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: FOLDER });
-  const [{ files }] = Object.values(JSON.parse(stdout));
+test('nothing but what is needed is published', () => {
+  const packed = npm(['pack', '--dry-run', '--json', '--ignore-scripts', '--loglevel=error'], FOLDER);
+  const [{ files }] = Object.values(JSON.parse(packed));
   const paths = files.map(({ path }) => path);
   const odd = paths.filter((path) => !/^(dist\/[a-z]+\.(d\.)?m?[tj]s|README\.md|LICENSE-[A-Z]+|package\.json)$/.test(path));
   assert.deepEqual(odd, []);
