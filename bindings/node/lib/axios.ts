@@ -11,7 +11,7 @@ interface Config {
   // biome-ignore lint/suspicious/noExplicitAny: axios's own type says so
   beforeRedirect?: (options: Record<string, any>, ...more: any[]) => void;
   signal?: unknown;
-  /** Kept by axios from one sending to the next. */
+  /** Only while it is sent: a call that is made of this config later is another one. */
   evertoken?: Way;
 }
 interface Answer {
@@ -40,7 +40,20 @@ class Way {
   constructor(
     readonly call: Call,
     readonly url: URL,
+    /** Of the caller's. */
+    readonly beforeRedirect: Config['beforeRedirect'],
   ) {}
+}
+
+/** Takes from a config what was put into it; what the caller put there stands. */
+function strip(config: Config | undefined): Way | undefined {
+  const way = config?.evertoken;
+  if (!config || !way) return undefined;
+  config.headers?.delete?.('Authorization');
+  config.headers?.delete?.('DPoP');
+  config.beforeRedirect = way.beforeRedirect;
+  config.evertoken = undefined;
+  return way;
 }
 
 function isRepeatable(data: unknown): boolean {
@@ -72,34 +85,29 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     core.checkOrigin(url);
     if (config.headers.has('Authorization')) return config;
     const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
-    const way = config.evertoken ?? new Way(new Call(core, await core.token(signal, axiosInterceptor)), url);
+    const way =
+      config.evertoken ?? new Way(new Call(core, await core.token(signal, axiosInterceptor)), url, config.beforeRedirect);
     const { authorization, dpop } = way.call.sign((config.method ?? 'get').toUpperCase(), url.href);
     config.headers.set('Authorization', authorization);
     if (dpop !== undefined) {
       config.headers.set('DPoP', dpop);
       config.maxRedirects = 0;
     }
-    if (!config.evertoken) {
-      const own = config.beforeRedirect;
-      config.beforeRedirect = (options, ...more) => {
-        // It would go on to the subdomains of a host.
-        if (new URL(options.href).origin !== url.origin) {
-          for (const name of Object.keys(options.headers))
-            if (name.toLowerCase() === 'authorization') delete options.headers[name];
-        }
-        own?.(options, ...more);
-      };
-    }
+    config.beforeRedirect = (options, ...more) => {
+      // It would go on to the subdomains of a host.
+      if (new URL(options.href).origin !== url.origin) {
+        for (const name of Object.keys(options.headers)) if (name.toLowerCase() === 'authorization') delete options.headers[name];
+      }
+      way.beforeRedirect?.(options, ...more);
+    };
     config.evertoken = way;
     return config;
   };
 
   /** The answer to another sending, where there was one. */
   const again = async ({ status, headers, config, request }: Answer): Promise<unknown> => {
-    const way = config?.evertoken;
+    const way = strip(config);
     if (!way) return undefined;
-    config.headers.delete('Authorization');
-    config.headers.delete('DPoP');
     const url = request?.res?.responseUrl ?? way.url.href;
     // What came from where no token went says nothing about it.
     if (!way.call.heeds(status) || new URL(url).origin !== way.url.origin) return undefined;
@@ -108,7 +116,7 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     );
     const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
     const repeats = await way.call.repeats({ url, status, headers: pairs, repeatable: isRepeatable(config.data) }, signal);
-    return repeats ? axios.request(config) : undefined;
+    return repeats ? axios.request({ ...config, evertoken: way }) : undefined;
   };
 
   const onRequest = axios.interceptors.request.use(sign);
@@ -117,8 +125,7 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     async (error: { response?: Answer; config?: Config }) => {
       const response = error.response && (await again(error.response));
       if (response !== undefined) return response;
-      error.config?.headers?.delete?.('Authorization');
-      error.config?.headers?.delete?.('DPoP');
+      strip(error.config);
       throw error;
     },
   );

@@ -33,7 +33,7 @@ export class Call {
   sign(method: string, url: string): Authorized {
     if (!this.#core.isDpop) return { authorization: this.#core.headerOf(this.#token) };
     const pass = this.#ofNative();
-    if (!pass) throw mistake('the token of this call was replaced long ago');
+    if (!pass) throw mistake('the token of this call is none');
     const { authorization, dpop } = attempt(() => native.sign(pass, method, url));
     return { authorization, dpop };
   }
@@ -55,7 +55,7 @@ export class Call {
     return letter.repeats === true;
   }
 
-  /** Null where so many tokens have come since that this one is not known any more. */
+  /** Null where the text is no token. */
   #ofNative(): NativePass | null {
     this.#pass ??= native.pass(this.#core.handle, this.#token);
     return this.#pass;

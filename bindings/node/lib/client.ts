@@ -218,8 +218,7 @@ export class Client {
     this.#relatives.delete(name);
     if (!relative) {
       const { handle, extras } = this.#core;
-      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras);
-      // The parent has the function that gives the credentials.
+      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras, this.#core);
       relative = new Client(new Made(core, this) as never);
     }
     this.#relatives.set(name, relative);
@@ -302,8 +301,13 @@ function parsed(url: string | URL): URL {
   }
 }
 
-/** Credentials and settings by variables that begin with `prefix`. */
-export function fromEnvironment(prefix: string, keyPrefix: string | undefined, options: ClientOptions): Client {
+/** Credentials and settings by variables that begin with `prefix`. What neither they nor `options` say is preset by `complete`. */
+export function fromEnvironment(
+  prefix: string,
+  keyPrefix: string | undefined,
+  options: ClientOptions,
+  complete = (made: ClientOptions): ClientOptions => made,
+): Client {
   const made = { ...options };
   const settings = {
     issuer: 'ISSUER',
@@ -318,5 +322,5 @@ export function fromEnvironment(prefix: string, keyPrefix: string | undefined, o
     if (value && made[name] === undefined && !(hasServer && (name === 'issuer' || name === 'tokenUrl'))) made[name] = value;
   }
   const variables = Object.entries(process.env).filter((entry): entry is [string, string] => entry[0].startsWith(`${prefix}_`));
-  return make(made, { envPrefix: prefix, keyPrefix, variables });
+  return make(complete(made), { envPrefix: prefix, keyPrefix, variables });
 }

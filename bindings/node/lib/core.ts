@@ -39,6 +39,8 @@ export class Core {
   readonly listeners: Listeners;
   readonly isDpop: boolean;
   readonly scheme: string;
+  /** Kept, since it is asked for the credentials. */
+  readonly parent: Core | undefined;
   #word = new Int32Array(1);
   #polls = false;
   #generation = 0;
@@ -53,8 +55,9 @@ export class Core {
   readonly #trusted = new Set<string>();
   readonly #give: CredentialFunction | undefined;
 
-  constructor(open: (deliver: Deliver) => Handle, extras: Extras) {
+  constructor(open: (deliver: Deliver) => Handle, extras: Extras, parent?: Core) {
     const ref: { core?: WeakRef<Core> } = {};
+    this.parent = parent;
     this.extras = extras;
     this.#give = extras.credentials;
     this.isDpop = extras.dpop !== undefined && extras.dpop !== false;

@@ -1,6 +1,6 @@
 import { Call } from './call.js';
 import type { Core } from './core.js';
-import { attempt } from './error.js';
+import { attempt, mistake } from './error.js';
 import { native } from './native.js';
 
 /** What `fetch` is made of here: types of the platform, whose names differ between its versions. */
@@ -46,6 +46,13 @@ function put(bag: Bag, name: string, value: string): void {
   else bag[name] = value;
 }
 
+/** A request, of the platform or of another library that has one like it. */
+function isRequest(input: unknown): input is Request {
+  if (input instanceof Request) return true;
+  const { url, method, clone } = Object(input) as Record<string, unknown>;
+  return typeof url === 'string' && typeof method === 'string' && typeof clone === 'function';
+}
+
 const MOST_PATHS = 1_000;
 
 /** Where calls go: from a path below the base, an absolute URL, or that of a request. Whatever it gives may have the token. */
@@ -54,6 +61,10 @@ function targetsOf(core: Core): (input: Input) => string {
   const known = new Map<string, string>();
   return (input) => {
     if (typeof input !== 'string') {
+      if (!(input instanceof URL || isRequest(input))) throw mistake('`fetch` takes a path, a URL or a `Request`');
+      // The platform's `fetch` would take it for text.
+      if (!(input instanceof URL || input instanceof Request || core.extras.fetch))
+        throw mistake("a `Request` that is not the platform's needs the `fetch` of its library as an option of the client");
       const url = input instanceof URL ? input : new URL(input.url);
       core.checkOrigin(url);
       return url.href;
@@ -69,9 +80,13 @@ function targetsOf(core: Core): (input: Input) => string {
   };
 }
 
+/** The longest of the platform's timers. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** `fetch` with the token of this client. */
 export function fetchOf(core: Core): typeof fetch {
   const { timeoutMs, userAgent } = core.extras;
+  const limitMs = timeoutMs === undefined ? undefined : Math.min(Math.ceil(timeoutMs), LONGEST_MS);
   const send = core.extras.fetch ?? ((input: Input, init?: Init) => globalThis.fetch(input, init));
   const introduced = userAgent === undefined ? undefined : `${userAgent} evertoken/${version}`;
 
@@ -79,13 +94,13 @@ export function fetchOf(core: Core): typeof fetch {
 
   return async function authorizedFetch(input: Input, init: Init = {}): Promise<Response> {
     const target = targetOf(input);
-    const request = input instanceof Request ? input : undefined;
+    const request = isRequest(input) ? input : undefined;
     // As `fetch` itself has it: those of `init` are in the place of the request's.
     const headers = copied(init.headers ?? request?.headers);
     if (introduced !== undefined && !has(headers, 'user-agent')) put(headers, 'user-agent', introduced);
     let signal = init.signal ?? request?.signal;
-    if (timeoutMs !== undefined) {
-      const limit = AbortSignal.timeout(timeoutMs);
+    if (limitMs !== undefined) {
+      const limit = AbortSignal.timeout(limitMs);
       signal = signal ? AbortSignal.any([signal, limit]) : limit;
     }
     const options: Init = { ...init, headers };

@@ -6,7 +6,17 @@ export function platformName(): string {
   return `${platform}-${arch}`;
 }
 
+/** `excludeNetwork` is newer than Node.js 20.4, where it does nothing. */
 function isMusl(): boolean {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  return report?.header !== undefined && report.header.glibcVersionRuntime === undefined;
+  const report: (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined = process.report;
+  if (!report) return false;
+  const { excludeNetwork } = report;
+  // Else it asks the name server for the name of every open socket's peer, and blocks meanwhile.
+  report.excludeNetwork = true;
+  try {
+    const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
+    return header !== undefined && header.glibcVersionRuntime === undefined;
+  } finally {
+    report.excludeNetwork = excludeNetwork;
+  }
 }

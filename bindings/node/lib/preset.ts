@@ -11,8 +11,8 @@ export interface PresetOptions extends ClientOptions {
 }
 
 /**
- * All that is the same for every customer of one API, from which their clients are made. A customer's own options go before it; an
- * `issuer` or `tokenUrl` of theirs takes the place of both.
+ * All that is the same for every customer of one API, from which their clients are made. A customer's own options go before it, and
+ * with `fromEnv` those in the environment, too; an `issuer` or `tokenUrl` of theirs takes the place of both.
  *
  * @example
  * ```ts
@@ -58,9 +58,13 @@ export class Preset {
     return make(this.#with(options), { apiKey });
   }
 
-  /** A client by the environment, with variables such as `ACME_APP_ID` where `envPrefix` is `ACME`. */
+  /**
+   * A client by the environment, with variables such as `ACME_APP_ID` where `envPrefix` is `ACME`. What is preset gives way to
+   * `ACME_ISSUER` or `ACME_TOKEN_URL`, `ACME_AUDIENCE`, `ACME_SCOPE` and `ACME_BASE_URL`, and these to `options`.
+   */
   fromEnv(options: ClientOptions = {}): Client {
-    return fromEnvironment(this.#envPrefix, this.#keyPrefix, this.#with(options));
+    checkOptions(options);
+    return fromEnvironment(this.#envPrefix, this.#keyPrefix, options, (made) => this.#with(made));
   }
 
   /** A client for a function or a file: `options.credentials`, `options.credentialsFile`. */
@@ -75,6 +79,7 @@ export class Preset {
       delete preset.issuer;
       delete preset.tokenUrl;
     }
-    return { ...preset, ...options };
+    const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    return { ...preset, ...Object.fromEntries(given) };
   }
 }

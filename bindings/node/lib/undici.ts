@@ -13,6 +13,8 @@ interface Options {
   signal?: unknown;
 }
 interface Controller {
+  readonly aborted: boolean;
+  readonly reason: Error | null;
   pause(): void;
   resume(): void;
 }
@@ -38,27 +40,34 @@ function isRepeatable(body: unknown): boolean {
   return body == null || typeof body === 'string' || body instanceof Uint8Array;
 }
 
+const signalOf = ({ signal }: Options): AbortSignal | undefined => (signal instanceof AbortSignal ? signal : undefined);
+
 /** Holds a 401 back until it is known whether the call is sent again, and then lets go of it or swallows it. */
 class Recovery implements Handler {
   readonly #send: (handler: Handler) => void;
   readonly #call: Call;
   readonly #url: URL;
   readonly #repeatable: boolean;
+  readonly #signal: AbortSignal | undefined;
   readonly #handler: Handler;
   /** Where redirects have led, which undici's own interceptor tells. */
   #history: URL[] | undefined;
   #state: 'open' | 'deciding' | 'swallowing' | 'failed' = 'open';
+  /** What came in spite of the pause: the end of an answer to a HEAD does, and all that a `MockAgent` answers. */
+  #early: { chunks: Buffer[]; trailers?: Record<string, unknown> } = { chunks: [] };
 
-  constructor(send: (handler: Handler) => void, call: Call, url: URL, repeatable: boolean, handler: Handler) {
+  constructor(send: (handler: Handler) => void, call: Call, url: URL, options: Options, handler: Handler) {
     this.#send = send;
     this.#call = call;
     this.#url = url;
-    this.#repeatable = repeatable;
+    this.#repeatable = isRepeatable(options.body);
+    this.#signal = signalOf(options);
     this.#handler = handler;
   }
 
   onRequestStart(controller: Controller, context: unknown): void {
     this.#state = 'open';
+    this.#early = { chunks: [] };
     this.#history = (context as { history?: URL[] } | undefined)?.history;
     this.#handler.onRequestStart?.(controller, context);
   }
@@ -82,29 +91,35 @@ class Recovery implements Handler {
       [value].flat().map((one): [string, string] => [name, String(one)]),
     );
     const answer = { url, status, headers: pairs, repeatable: this.#repeatable };
-    this.#call.repeats(answer).then(
-      (repeats) => {
-        if (this.#state !== 'deciding') return;
-        this.#state = repeats ? 'swallowing' : 'open';
-        if (!repeats) handOn();
-        controller.resume();
-      },
-      () => {
-        if (this.#state !== 'deciding') return;
-        // The client was closed, say. The answer is what it is.
-        this.#state = 'open';
-        handOn();
-        controller.resume();
-      },
-    );
+    const decide = (repeats: boolean): void => {
+      if (this.#state !== 'deciding') return;
+      this.#state = repeats ? 'swallowing' : 'open';
+      const { chunks, trailers } = this.#early;
+      if (trailers && controller.aborted) {
+        // It had ended, so that undici did not tell.
+        this.onResponseError(controller, controller.reason as Error);
+        return;
+      }
+      if (!repeats) handOn();
+      for (const chunk of chunks) this.onResponseData(controller, chunk);
+      if (trailers) this.onResponseEnd(controller, trailers);
+      else controller.resume();
+    };
+    this.#call
+      .repeats(answer, this.#signal)
+      // Where it fails the client was closed, say. The answer is what it is.
+      .then(decide, () => decide(false))
+      .catch((error) => this.onResponseError(controller, error));
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
-    if (this.#state === 'open') this.#handler.onResponseData?.(controller, chunk);
+    if (this.#state === 'deciding') this.#early.chunks.push(chunk);
+    else if (this.#state === 'open') this.#handler.onResponseData?.(controller, chunk);
   }
 
   onResponseEnd(controller: Controller, trailers: Record<string, unknown>): void {
-    if (this.#state === 'swallowing') this.#send(this);
+    if (this.#state === 'deciding') this.#early.trailers = trailers;
+    else if (this.#state === 'swallowing') this.#send(this);
     else this.#handler.onResponseEnd?.(controller, trailers);
   }
 
@@ -145,13 +160,12 @@ export function undiciInterceptor(client: Client): <D extends (options: never, h
           const signed = [...headers, 'authorization', authorization, ...(dpop === undefined ? [] : ['dpop', dpop])];
           return dispatch({ ...options, headers: signed }, recovery);
         };
-        return send(new Recovery(send, call, url, isRepeatable(options.body), handler));
+        return send(new Recovery(send, call, url, options, handler));
       };
       const fail = (error: unknown): void => handler.onResponseError?.(null, error as Error);
       const held = core.held();
       if (held !== null) return start(held);
-      const signal = options.signal instanceof AbortSignal ? options.signal : undefined;
-      core.token(signal, undiciInterceptor).then(start).catch(fail);
+      core.token(signalOf(options), undiciInterceptor).then(start).catch(fail);
       return true;
     };
   return intercept as never;

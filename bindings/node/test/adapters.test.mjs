@@ -8,9 +8,10 @@ import { describe, test } from 'node:test';
 import axios from 'axios';
 import olderAxios from 'axios-older';
 import { axiosInterceptor, Client, undiciInterceptor } from 'evertoken';
-import { Agent, interceptors, request } from 'undici';
+import * as undici from 'undici';
+import { Agent, interceptors, MockAgent, request } from 'undici';
 
-import { boxFor, clientFor } from './support.mjs';
+import { boxFor, clientFor, until } from './support.mjs';
 
 const coded = (code) => (error) => (error.code ?? error.cause?.code) === `ERR_EVERTOKEN_${code}`;
 
@@ -73,6 +74,20 @@ for (const [name, way] of Object.entries(WAYS)) {
       const echo = JSON.parse(body);
       assert.deepEqual([echo.method, echo.body, echo.headers['x-own']], ['POST', '{"n":1}', 'stays']);
       assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+    });
+
+    test('so is one that answers a HEAD, or it is handed on', async (t) => {
+      const server = await boxFor(t);
+      const api = clientFor(t, server);
+      const send = way(api, t);
+      server.revoke(await api.token());
+      assert.equal((await send(`${server.apiUrl}orders`, { method: 'HEAD' })).status, 200);
+      assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+      assert.equal((await send(`${server.apiUrl}always-401`, { method: 'HEAD' })).status, 401);
+      server.setNonce('nonce-1', { at: 'api' });
+      const bound = way(clientFor(t, server, { dpop: true }), t);
+      for (let i = 0; i < 2; i++) assert.equal((await bound(`${server.apiUrl}orders`, { method: 'HEAD' })).status, 200);
+      assert.equal((await bound(`${server.apiUrl}forbidden`, { method: 'HEAD' })).status, 403);
     });
 
     test('fifty calls that meet a 401 at once renew it once', async (t) => {
@@ -182,6 +197,22 @@ for (const [name, way] of Object.entries(WAYS)) {
   });
 }
 
+test('a request of another library goes with its own fetch, or is a mistake', async (t) => {
+  const server = await boxFor(t);
+  const post = { method: 'POST', body: '{"n":1}', headers: { 'x-own': 'stays' } };
+  const theirs = (path) => new undici.Request(`${server.apiUrl}${path}`, post);
+  const api = clientFor(t, server, { fetch: undici.fetch });
+  server.revoke(await api.token());
+  const { method, body, headers } = await (await api.fetch(theirs('orders'))).json();
+  assert.deepEqual([method, body, headers['x-own']], ['POST', '{"n":1}', 'stays']);
+  assert.deepEqual([server.tokenRequests, server.apiCalls], [2, 2]);
+  const { fetch } = clientFor(t, server);
+  for (const input of [theirs('orders'), { url: `${server.apiUrl}orders` }, undefined, null, 7]) {
+    await assert.rejects(fetch(input), coded('CONFIGURATION'), String(input));
+  }
+  assert.equal(server.apiCalls, 2);
+});
+
 test('paths are appended to the base, and what leads elsewhere is refused', async (t) => {
   const server = await boxFor(t);
   const { fetch } = clientFor(t, server, { userAgent: 'acme-sdk/1.2' });
@@ -233,6 +264,44 @@ for (const library of [axios, olderAxios])
     assert.equal(bare.status, 401);
   });
 
+for (const method of ['GET', 'HEAD'])
+  test(`undici: a ${method} that waits for a newer token ends with its signal`, async (t) => {
+    const server = await boxFor(t);
+    const api = clientFor(t, server);
+    const agent = new Agent();
+    t.after(() => agent.destroy());
+    const dispatcher = agent.compose(undiciInterceptor(api));
+    server.revoke(await api.token());
+    server.fail({ kind: 'hang' }, { always: true });
+    const abort = new AbortController();
+    const reason = new Error('no more');
+    const sent = request(`${server.apiUrl}orders`, { dispatcher, method, signal: abort.signal });
+    await until('it is met', () => server.tokenRequests === 2);
+    abort.abort(reason);
+    await assert.rejects(sent, (error) => error === reason);
+  });
+
+test('undici: an answer of its mock comes whole, which heeds no pause', async (t) => {
+  const server = await boxFor(t);
+  const mock = new MockAgent();
+  mock.disableNetConnect();
+  t.after(() => mock.close());
+  const pool = mock.get(new URL(server.apiUrl).origin);
+  const send = async (body) => {
+    const dispatcher = mock.compose(undiciInterceptor(clientFor(t, server)));
+    const answer = await request(`${server.apiUrl}orders`, { dispatcher, method: 'POST', body });
+    return [answer.statusCode, await answer.body.text()];
+  };
+  const meet = (...answer) => pool.intercept({ path: '/v1/orders', method: 'POST' }).reply(...answer);
+  meet(401, 'refused');
+  assert.deepEqual(await send(Readable.from(['{}'])), [401, 'refused']);
+  meet(401, 'refused');
+  meet(200, 'met');
+  assert.deepEqual(await send('{}'), [200, 'met']);
+  meet(401, 'refused');
+  await assert.rejects(send('{}'), /not matched|did not match|MockNotMatched/i);
+});
+
 test('axios errors hold no token', async (t) => {
   const server = await boxFor(t);
   const api = clientFor(t, server);
@@ -243,4 +312,51 @@ test('axios errors hold no token', async (t) => {
     const error = await instance.get(path).then(assert.fail, (error) => error);
     assert.ok(!JSON.stringify(error.toJSON?.() ?? error).includes(await api.token()), path);
   }
+});
+
+test('axios: a call that is made of the config of a failed one is a call of its own', async (t) => {
+  const server = await boxFor(t);
+  server.register('other', 's');
+  const failures = {
+    'no answer': () => server.fail({ kind: 'reset' }, { at: 'api' }),
+    'a 503': () => server.fail({ kind: 'status', status: 503 }, { at: 'api' }),
+    'a last 401': (config) => (config.url = 'always-401'),
+    'a 401 that is met, and then no answer': async (_config, api, instance) => {
+      server.revoke(await api.token());
+      let sendings = 0;
+      instance.interceptors.request.use((config) => {
+        if (++sendings === 2) server.fail({ kind: 'reset' }, { at: 'api' });
+        return config;
+      });
+    },
+  };
+  for (const [what, fail] of Object.entries(failures)) {
+    const api = clientFor(t, server);
+    const instance = axios.create({ baseURL: server.apiUrl });
+    axiosInterceptor(api, instance);
+    const own = { url: 'orders', beforeRedirect() {} };
+    await fail(own, api, instance);
+    const { config } = await instance.request(own).then(assert.fail, (error) => error);
+    assert.equal(config.beforeRedirect, own.beforeRedirect, what);
+    api.setCredentials('other', 's');
+    const { data } = await instance.request({ ...config, url: 'orders' });
+    assert.equal(data.client_id, 'other', `${what}: with the token of now`);
+  }
+});
+
+test('axios: an authorization of ones own is not taken from the error of its call', async (t) => {
+  const server = await boxFor(t);
+  const instance = axios.create({ baseURL: server.apiUrl });
+  axiosInterceptor(clientFor(t, server), instance);
+  const error = await instance.get('orders', { headers: { authorization: 'Bearer own' } }).then(assert.fail, (error) => error);
+  assert.equal(error.config.headers.get('authorization'), 'Bearer own');
+});
+
+test('a text that is no token signs nothing', async (t) => {
+  const { Call } = await import('../dist/call.js');
+  const { coreOf } = await import('../dist/client.js');
+  const server = await boxFor(t);
+  const call = new Call(coreOf(clientFor(t, server, { dpop: true })), 'no token');
+  assert.throws(() => call.sign('GET', server.apiUrl), /the token of this call is none/);
+  assert.equal(await call.repeats({ url: server.apiUrl, status: 401, headers: [], repeatable: true }), false);
 });

@@ -226,6 +226,12 @@ test('a wait ends with its signal or its limit, and the renewal goes on', async 
   await assert.rejects(waiting.token({ signal: AbortSignal.timeout(20) }), { name: 'TimeoutError' });
   const limited = clientFor(t, hanging, { timeoutMs: 50 });
   await assert.rejects(limited.fetch('orders'), { name: 'TimeoutError' });
+  // What `AbortSignal.timeout` does not take, or takes for 1 ms.
+  const split = clientFor(t, hanging, { timeoutMs: 0.5 });
+  await assert.rejects(split.fetch('orders'), { name: 'TimeoutError' });
+  for (const timeoutMs of [2 ** 31, 1e12]) {
+    assert.equal((await clientFor(t, server, { timeoutMs }).fetch('orders')).status, 200);
+  }
 });
 
 test('a refused token is renewed, once', async (t) => {
@@ -305,6 +311,42 @@ test('the environment, keys and presets', async (t) => {
   assert.throws(() => preset.fromApiKey('acme_test_x'), /acme_live/);
   assert.throws(() => Client.fromApiKey('acme_live_typo', { issuer: server.issuer }), coded('CONFIGURATION'));
   assert.throws(() => new Preset({ isuer: 'x' }), /isuer/);
+});
+
+test('the environment goes before a preset, and options before both', async (t) => {
+  const server = await boxFor(t);
+  const other = await boxFor(t);
+  const issuer = 'https://unreachable.invalid/';
+  const preset = new Preset({ envPrefix: 'ACME', issuer, audience: 'preset', scope: 'preset', baseUrl: other.apiUrl });
+  const names = ['APP_ID', 'APP_SECRET', 'ISSUER', 'TOKEN_URL', 'AUDIENCE', 'SCOPE', 'BASE_URL'].map((name) => `ACME_${name}`);
+  const before = { ...process.env };
+  t.after(() => {
+    for (const name of names) delete process.env[name];
+    Object.assign(process.env, before);
+  });
+  const asked = async (env, options) => {
+    for (const name of names) delete process.env[name];
+    Object.assign(process.env, { ACME_APP_ID: APP_ID, ACME_APP_SECRET: APP_SECRET }, env);
+    const api = preset.fromEnv(options);
+    t.after(() => api.close());
+    const { aud, scope } = JSON.parse(Buffer.from((await api.token()).split('.')[1], 'base64url'));
+    // Where the token may go is told without a call.
+    const { origin } = new URL(
+      await api.headers('GET', server.apiUrl).then(
+        () => server.apiUrl,
+        () => other.apiUrl,
+      ),
+    );
+    return [aud, scope, origin];
+  };
+  const [here, there] = [server, other].map(({ apiUrl }) => new URL(apiUrl).origin);
+  const env = { ACME_ISSUER: server.issuer, ACME_AUDIENCE: 'env', ACME_SCOPE: 'env', ACME_BASE_URL: server.apiUrl };
+  assert.deepEqual(await asked(env), ['env', 'env', here]);
+  assert.deepEqual(await asked({ ACME_TOKEN_URL: server.tokenUrl }), ['preset', 'preset', there]);
+  assert.deepEqual(await asked(env, { audience: 'own', scope: undefined, baseUrl: other.apiUrl }), ['own', 'env', there]);
+  const wrong = { ...env, ACME_ISSUER: issuer, ACME_AUDIENCE: '' };
+  assert.deepEqual(await asked(wrong, { tokenUrl: server.tokenUrl, audience: undefined }), ['preset', 'env', here]);
+  assert.throws(() => preset.fromEnv(null), coded('CONFIGURATION'));
 });
 
 test('relatives have tokens of their own, and end with the family', async (t) => {

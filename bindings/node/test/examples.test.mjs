@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
-import { boxFor, FOLDER } from './support.mjs';
+import { boxFor, FOLDER, IS_WINDOWS } from './support.mjs';
 
 function begin(name, server, flags = []) {
   const env = { ...process.env, PORT: '0', EVERTOKEN_APP_ID: 'app', EVERTOKEN_APP_SECRET: 'secret' };
@@ -39,7 +39,8 @@ for (const name of ['express.mjs', 'fastify.mjs']) {
     assert.equal((await fetch(`${url}/orders/9`)).status, 200);
     child.kill('SIGTERM');
     const [status] = await once(child, 'exit');
-    assert.equal(status, 0, String(complaint));
+    // On Windows every signal kills.
+    if (!IS_WINDOWS) assert.equal(status, 0, String(complaint));
   });
 }
 

@@ -11,7 +11,7 @@ import { promisify } from 'node:util';
 import * as evertoken from 'evertoken';
 import * as testing from 'evertoken/testing';
 
-import { boxFor, FOLDER, program } from './support.mjs';
+import { boxFor, FOLDER, npm, program } from './support.mjs';
 
 const require = createRequire(import.meta.url);
 /** What Node adds to the names of a CommonJS module. */
@@ -48,13 +48,36 @@ test('where it cannot run, it says so by name', async () => {
   }
 });
 
-test('nothing but what is needed is published', async () => {
-  const { stdout } = await promisify(execFile)('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], { cwd: FOLDER });
-  const [{ files }] = Object.values(JSON.parse(stdout));
-  const odd = files
-    .map(({ path }) => path)
-    .filter((path) => !/^(dist\/[a-z]+\.(d\.)?m?[tj]s|README\.md|package\.json)$/.test(path));
+test('to be loaded it looks at no socket', { skip: process.platform !== 'linux' }, async () => {
+  const code = `
+    const { report } = process;
+    const { getReport } = report;
+    const before = report.excludeNetwork;
+    let excluded;
+    report.getReport = () => ((excluded = report.excludeNetwork), getReport.call(report));
+    await import('evertoken');
+    console.log(excluded, report.excludeNetwork === before);
+  `;
+  assert.equal((await program(code)).stdout, 'true true\n');
+});
+
+test('the oldest Node.js is that which has what is used', () => {
+  // `AbortSignal.any` came with 20.3, `Symbol.asyncDispose` with 20.4.
+  assert.equal(manifest.engines.node, '>=20.4');
+  assert.deepEqual(require('../package-lock.json').packages[''].engines, manifest.engines);
+  assert.match(readFileSync(join(FOLDER, 'README.md'), 'utf8'), /^Node\.js 20\.4 and newer/m);
+});
+
+test('nothing but what is needed is published', () => {
+  const packed = npm(['pack', '--dry-run', '--json', '--ignore-scripts', '--loglevel=error'], FOLDER);
+  const [{ files }] = Object.values(JSON.parse(packed));
+  const paths = files.map(({ path }) => path);
+  const odd = paths.filter((path) => !/^(dist\/[a-z]+\.(d\.)?m?[tj]s|README\.md|LICENSE-[A-Z]+|package\.json)$/.test(path));
   assert.deepEqual(odd, []);
+  for (const name of ['LICENSE-APACHE', 'LICENSE-MIT']) {
+    assert.ok(paths.includes(name), name);
+    assert.deepEqual(readFileSync(join(FOLDER, name)), readFileSync(join(FOLDER, '../..', name)));
+  }
   assert.equal(manifest.dependencies, undefined);
 });
 

@@ -254,3 +254,30 @@ test('clients that were forgotten, and not closed, end with the garbage', async 
   const ended = await program(code, { args: [server.issuer], flags: ['--expose-gc'] });
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '0\n', '']);
 });
+
+test('the function for credentials outlives its client with what a relative has handed out', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { Client } from 'evertoken';
+    import { coreOf } from './dist/client.js';
+    const [issuer, baseUrl, audience] = process.argv.slice(1);
+    const make = () => {
+      const credentials = async () => ({ appId: 'app', appSecret: 'secret' });
+      const parent = new Client({ credentials, issuer, baseUrl, tokenTimeoutMs: 2_000 });
+      const { fetch } = parent.with({ audience });
+      return { fetch, core: new WeakRef(coreOf(parent)), parent: new WeakRef(parent) };
+    };
+    const made = make();
+    const collected = async (name) => {
+      for (const end = performance.now() + 30_000; made[name]?.deref() && performance.now() < end; global.gc())
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      return made[name].deref() === undefined;
+    };
+    console.log(await collected('parent'));
+    console.log(await made.fetch('orders').then(({ status }) => status, ({ message }) => message));
+    delete made.fetch;
+    console.log(await collected('core'));
+  `;
+  const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience], flags: ['--expose-gc'] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, 'true\n200\ntrue\n', '']);
+});

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AuthServer } from 'evertoken/testing';
 
 export const FOLDER = join(import.meta.dirname, '..');
+export const IS_WINDOWS = process.platform === 'win32';
 export const THOROUGH = Boolean(process.env.EVERTOKEN_THOROUGH);
 /** Ends a wait for what will never come; nothing is measured against it. */
 export const LIMIT_MS = 60_000;
@@ -67,13 +68,18 @@ export function stayAwake(t) {
   t.after(() => clearInterval(timer));
 }
 
+/** Runs npm, which Windows starts by a shell alone; gives what it prints. */
+export function npm(args, cwd) {
+  return execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], shell: IS_WINDOWS });
+}
+
 /** Installs what `tests/conformance/server.mjs` needs, where that is not done yet; gives its folder. */
 export function installProvider() {
   const cwd = join(FOLDER, '../../tests/conformance');
   const wanted = readFileSync(join(cwd, 'package-lock.json'));
   const installed = join(cwd, 'node_modules/.installed-package-lock.json');
   if (!existsSync(installed) || !readFileSync(installed).equals(wanted)) {
-    execFileSync('npm', ['ci', '--ignore-scripts'], { cwd, stdio: ['ignore', 'ignore', 'inherit'] });
+    npm(['ci', '--ignore-scripts'], cwd);
     writeFileSync(installed, wanted);
   }
   return cwd;
