@@ -1,18 +1,16 @@
 // Certificates of one's own, mutual TLS and a proxy, for token requests; and credentials in a file.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 
 import { Client } from 'evertoken';
 import { generate } from 'selfsigned';
 
-import { boxFor, installProvider, program, until } from './support.mjs';
+import { boxFor, program, startProvider, until } from './support.mjs';
 
 const certificate = (name) =>
   generate([{ name: 'commonName', value: name }], {
@@ -26,14 +24,8 @@ test('TLS with an authority of ones own, and with a certificate for the client',
   const folder = mkdtempSync(join(tmpdir(), 'evertoken-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const TLS = JSON.stringify({ key: server.private, cert: server.cert, ca: server.cert, own: own.cert });
-  const child = spawn(process.execPath, ['server.mjs'], {
-    cwd: installProvider(),
-    env: { ...process.env, TLS },
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+  const { child, issuer, basic } = await startProvider({ TLS });
   t.after(() => child.stdin.end());
-  const [line] = await once(createInterface(child.stdout), 'line');
-  const { issuer, basic } = JSON.parse(line);
 
   const trusting = new Client(basic.client_id, basic.client_secret, { issuer, ca: server.cert });
   t.after(() => trusting.close());

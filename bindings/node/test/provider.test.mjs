@@ -1,35 +1,16 @@
 // Against `oidc-provider`, an authorization server that this project did not write; see tests/conformance/server.mjs.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { createPrivateKey } from 'node:crypto';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 
 import { Client } from 'evertoken';
 
-import { installProvider, settlesAtOnce, until } from './support.mjs';
-
-/** Now and then node hangs before it has run a line of ours; another one then does better. */
-const START_LIMIT_MS = 30_000;
-
-async function start() {
-  const cwd = installProvider();
-  for (let attempt = 0; attempt < 4; attempt++) {
-    const child = spawn(process.execPath, ['server.mjs'], { cwd, stdio: ['pipe', 'pipe', 'inherit'] });
-    const hung = setTimeout(() => child.kill('SIGKILL'), START_LIMIT_MS);
-    const lines = createInterface(child.stdout);
-    const line = await Promise.race([once(lines, 'line').then(([text]) => text), once(child, 'close').then(() => null)]);
-    clearTimeout(hung);
-    if (line !== null) return { child, ...JSON.parse(line) };
-  }
-  throw new Error('the authorization server did not start');
-}
+import { settlesAtOnce, startProvider, until } from './support.mjs';
 
 describe('oidc-provider', () => {
   let provider;
   before(async () => {
-    provider = await start();
+    provider = await startProvider();
   });
   after(() => {
     // It ends with its standard input.

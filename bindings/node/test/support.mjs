@@ -2,6 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { AuthServer } from 'evertoken/testing';
@@ -74,7 +75,7 @@ export function npm(args, cwd) {
 }
 
 /** Installs what `tests/conformance/server.mjs` needs, where that is not done yet; gives its folder. */
-export function installProvider() {
+function installProvider() {
   const cwd = join(FOLDER, '../../tests/conformance');
   const wanted = readFileSync(join(cwd, 'package-lock.json'));
   const installed = join(cwd, 'node_modules/.installed-package-lock.json');
@@ -83,4 +84,25 @@ export function installProvider() {
     writeFileSync(installed, wanted);
   }
   return cwd;
+}
+
+/** Now and then node hangs before it has run a line of ours; another one then does better. */
+const START_LIMIT_MS = 30_000;
+
+/** `oidc-provider` in a process of its own, which ends with its standard input; and what it says of itself. */
+export async function startProvider(env = {}) {
+  const cwd = installProvider();
+  for (let attempt = 0; attempt < 4; attempt++) {
+    const child = spawn(process.execPath, ['server.mjs'], {
+      cwd,
+      env: { ...process.env, ...env },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const hung = setTimeout(() => child.kill('SIGKILL'), START_LIMIT_MS);
+    const lines = createInterface(child.stdout);
+    const line = await Promise.race([once(lines, 'line').then(([text]) => text), once(child, 'close').then(() => null)]);
+    clearTimeout(hung);
+    if (line !== null) return { child, ...JSON.parse(line) };
+  }
+  throw new Error('the authorization server did not start');
 }
