@@ -41,14 +41,14 @@ impl TrustedOrigins {
         self.0.is_empty()
     }
 
-    /// An error that names the origin, unless the token may go to `url`.
-    pub(crate) fn check(&self, url: &Url) -> Result<()> {
+    /// Which of the trusted origins `url` is of; an error that names its origin, unless the token may go there.
+    pub(crate) fn check(&self, url: &Url) -> Result<usize> {
         let begins = &url[..Position::BeforePath];
-        if self.0.iter().any(|origin| origin.text == begins) {
-            return Ok(());
+        if let Some(index) = self.0.iter().position(|origin| origin.text == begins) {
+            return Ok(index);
         }
         let host = url.host_str().unwrap_or_default();
-        self.index_of((url.scheme(), host, url.port_or_known_default())).map(drop)
+        self.index_of((url.scheme(), host, url.port_or_known_default()))
     }
 
     /// Which of the trusted origins this is; an error that names it where it is none.

@@ -333,6 +333,23 @@ async fn a_change_of_the_file_is_seen_however_it_is_made() {
     }
 }
 
+/// The attempt under way knows nothing of it, and its failure is none of it.
+#[tokio::test]
+async fn a_next_secret_that_comes_during_an_attempt_is_tried_after_it() {
+    let folder = Folder::new("meanwhile");
+    let lines = |next: &str| format!("APP_ID={ID}\nAPP_SECRET=wrong\nAPP_SECRET_NEXT={next}\n");
+    let path = folder.put("a", &lines("older"));
+    let server = AuthServer::start().await.unwrap();
+    server.set_latency(Duration::from_secs(2));
+    let source = builder(CredentialSource::file(&path), &server).build().unwrap();
+    source.prefetch();
+    // That of the next secret, which takes longer than the file is not looked at.
+    server.wait_for_token_requests(2).await;
+    folder.put("a", &lines(GOOD));
+    until("it is tried", || source.current_token().is_some()).await;
+    assert_eq!(server.token_requests(), 4);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_change_is_seen_as_kubernetes_makes_it() {

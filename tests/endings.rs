@@ -178,6 +178,23 @@ async fn the_whole_family_revokes_at_once_but_not_all_64_together() {
     assert_eq!(counting.0.most.load(Ordering::SeqCst), 8);
 }
 
+/// Also those that only their handles keep, since more were used after them.
+#[tokio::test]
+async fn all_that_live_end_together_and_take_the_same_credentials() {
+    let server = AuthServer::start().await.unwrap();
+    let source = revoking(&server).build().unwrap();
+    let first = source.token().await.unwrap();
+    let relatives: Vec<_> = (0..65).map(|number| source.with(number.to_string(), [""; 0]).unwrap()).collect();
+    source.set_credentials("another", "secret").unwrap();
+    assert!(source.current_token().is_none(), "it was the other app's");
+    server.register("another", "secret");
+    let second = source.token().await.unwrap();
+    assert_ne!(first, second);
+    within(relatives[64].shutdown()).await.unwrap();
+    assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::Closed);
+    assert!(!server.accepts(second.as_str()));
+}
+
 #[tokio::test]
 async fn a_failure_is_told_and_counted_and_does_not_stop_the_others() {
     let server = AuthServer::start().await.unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod elsewhere;
+mod folder;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use evertoken::testing::{AuthServer, Fault, ManualClock};
 use evertoken::{
     AppCredentials, Client, CredentialSource, ErrorKind, Event, RenewalPolicy, State, TokenSource,
 };
+use folder::Folder;
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
@@ -280,6 +282,34 @@ async fn with_the_idle_policy_requests_stop_after_an_unused_lifetime_and_the_nex
         lifetime(false).await;
         assert_eq!(server.token_requests(), used);
     }
+}
+
+/// Who gets an answer at once starts it all the same.
+#[test]
+fn a_reader_who_need_not_wait_starts_what_has_ended_with_its_runtime() {
+    let elsewhere = Elsewhere::new();
+    let folder = Folder::new("revived");
+    let put =
+        |secret: &str| folder.put("a", &format!("APP_ID={}\nAPP_SECRET={secret}\n", AuthServer::APP_ID));
+    let builder = TokenSource::builder_with(CredentialSource::file(put("wrong")));
+    let source = builder.token_url(elsewhere.server.token_url()).build().unwrap();
+    let refused = one_thread().block_on(source.token()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::CredentialsRejected);
+    // Nobody looks at the file now.
+    put(AuthServer::APP_SECRET);
+    one_thread().block_on(async {
+        assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
+        until(|| source.status().state == State::Fresh).await;
+    });
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_wait_has_a_token_asked_for() {
+    let server = AuthServer::start().await.unwrap();
+    let builder = TokenSource::builder(AuthServer::APP_ID, AuthServer::APP_SECRET);
+    let source = builder.token_url(server.token_url()).token_timeout(Duration::ZERO).build().unwrap();
+    assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::Timeout);
+    until(|| source.status().state == State::Fresh).await;
 }
 
 /// One client for the whole process, as programs have it.

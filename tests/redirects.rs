@@ -3,9 +3,10 @@
 mod loopback;
 
 use axum::response::{IntoResponse, Response};
-use evertoken::ErrorKind;
 use evertoken::http::StatusCode;
+use evertoken::{ErrorKind, TokenMiddleware};
 use loopback::{Server, now};
+use reqwest_middleware::ClientBuilder;
 
 fn redirect(to: &str) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
@@ -30,11 +31,58 @@ async fn within_the_origin_the_token_stays_and_a_401_is_recovered_from() {
     api_server.revoke();
     let response = api.get("near").send().await.unwrap();
     assert_eq!((response.status(), response.url().path()), (StatusCode::OK, "/v1/x"));
-    // A client of its own, whose first refusal by the API is under no cooldown.
-    let api = api_server.client();
-    api.prefetch().await.unwrap();
-    api_server.revoke();
-    assert_eq!(api.post("near").body("b").send().await.unwrap().text().await.unwrap(), "b");
+}
+
+/// The first answer may have been "done, look there": sending the call again would do it twice.
+#[tokio::test]
+async fn a_redirected_post_is_not_sent_again_but_its_token_is_renewed() {
+    for status in [StatusCode::SEE_OTHER, StatusCode::TEMPORARY_REDIRECT] {
+        let server = Server::start(move |server, seen| {
+            now(match seen.uri.path() {
+                // It ends the token as well, so that what follows meets a 401.
+                "/v1/orders" if seen.method == "POST" => {
+                    let done = server.guard(seen).status();
+                    server.revoke();
+                    if done.is_success() {
+                        (status, [("location", "/v1/orders/7")]).into_response()
+                    } else {
+                        done.into_response()
+                    }
+                }
+                _ => server.guard(seen),
+            })
+        });
+        let posts = || server.log().iter().filter(|seen| seen.uri.path() == "/v1/orders").count();
+        let plain = server.client();
+        let wrapped = ClientBuilder::new(evertoken::reqwest::Client::new())
+            .with(TokenMiddleware::new(server.source()).unwrap())
+            .build();
+        let answer = plain.post("orders").body("one").send().await.unwrap();
+        assert_eq!((answer.status(), posts()), (StatusCode::UNAUTHORIZED, 1), "{status}");
+        assert_eq!(plain.get("orders/7").send().await.unwrap().status(), 200);
+        let answer = wrapped.post(server.url.clone() + "/v1/orders").body("two").send().await.unwrap();
+        assert_eq!((answer.status(), posts()), (StatusCode::UNAUTHORIZED, 2), "{status}");
+        let answer = wrapped.get(server.url.clone() + "/v1/orders/7").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+/// A token goes to one of the trusted origins only: what another says by a redirect is not about it.
+#[tokio::test]
+async fn a_trusted_origin_that_got_no_token_does_not_refuse_it() {
+    let other = Server::guarded();
+    let api_server = leading_to(format!("{}/x", other.url));
+    let api = api_server.builder().trusted_origin(&other.url).build().unwrap();
+    let source = api_server.trusting(&other.url);
+    let wrapped = ClientBuilder::new(evertoken::reqwest::Client::new())
+        .with(TokenMiddleware::new(source).unwrap())
+        .build();
+    for _ in 0..2 {
+        assert_eq!(api.get("away").send().await.unwrap().status(), 401);
+        assert_eq!(wrapped.get(api_server.base_url() + "away").send().await.unwrap().status(), 401);
+    }
+    assert_eq!(other.authorizations(), [None, None, None, None]);
+    assert_eq!(api_server.issued(), 2, "one for each of the two");
 }
 
 #[tokio::test]

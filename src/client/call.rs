@@ -16,6 +16,7 @@ use super::{Client, Inner};
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::renewal::AccessToken;
+use crate::source::outlives_redirects;
 
 /// A call on its way. By hand, since the state of an async function holds the request several times: moving that about
 /// before anything was sent took longer than all else that is done here.
@@ -46,6 +47,8 @@ struct Sent {
     answer: Sending,
     token: AccessToken,
     replay: Option<Replay>,
+    /// To which of the trusted ones.
+    origin: usize,
     deadline: Option<Deadline>,
 }
 
@@ -61,20 +64,20 @@ impl Call {
     /// The first step; nothing but a missing token is waited for.
     fn begin(&self, request: Request) -> Result<Step> {
         let api = &*self.client.0;
-        api.source.origins().check(request.url())?;
+        let origin = api.source.origins().check(request.url())?;
         let timeout = request.timeout().copied().or(api.timeout);
         let deadline = timeout.map(|timeout| Deadline { begun: api.source.clock().now(), timeout });
         if request.headers().contains_key(AUTHORIZATION) {
             return Ok(Step::SentAsItIs(api.send(request, api.remaining(deadline))));
         }
         if let Some(token) = api.source.fresh_token() {
-            return Ok(Step::Sent(api.send_with(token, request, deadline)?));
+            return Ok(Step::Sent(api.send_with(token, request, origin, deadline)?));
         }
         let client = self.client.clone();
         Ok(Step::Waiting(Box::pin(async move {
             let api = &*client.0;
             let token = api.source.token_within(api.remaining(deadline)).await?;
-            api.send_with(token, request, deadline)
+            api.send_with(token, request, origin, deadline)
         })))
     }
 }
@@ -112,10 +115,11 @@ impl Future for Call {
 /// The answer to a call whose token or proof may have been refused: this one, or that to another sending.
 async fn recovered(client: Client, sent: Sent, mut response: Response) -> Result<Response> {
     let api = &*client.0;
-    let Sent { token, mut replay, deadline, answer: _ } = sent;
-    let mut pass = api.source.clone().pass_with(token);
+    let Sent { token, mut replay, origin, deadline, answer: _ } = sent;
+    let mut pass = api.source.clone().pass_with(token).sent_to(origin);
     loop {
         let (from, status, headers) = (response.url(), response.status(), response.headers());
+        replay = replay.filter(|replay| replay.outlives_redirects(from));
         let left = api.remaining(deadline);
         let repeats = pass.repeats_within(from, status, headers, replay.is_some(), left).await;
         let Some(again) = replay.filter(|_| repeats) else { return Ok(response) };
@@ -131,12 +135,13 @@ impl Inner {
         &self,
         token: AccessToken,
         mut request: Request,
+        origin: usize,
         deadline: Option<Deadline>,
     ) -> Result<Sent> {
         let replay = Replay::of(&request);
         self.source.sign(&token, request.method(), request.url())?.put_into(request.headers_mut());
         let answer = self.send(request, self.remaining(deadline));
-        Ok(Sent { answer, token, replay, deadline })
+        Ok(Sent { answer, token, replay, origin, deadline })
     }
 
     fn send(&self, mut request: Request, remaining: Option<Duration>) -> Sending {
@@ -182,6 +187,13 @@ impl Replay {
                 version: request.version(),
             }),
             _ => request.try_clone().map(Box::new).map(Self::Whole),
+        }
+    }
+
+    fn outlives_redirects(&self, came_to: &Url) -> bool {
+        match self {
+            Self::Whole(request) => outlives_redirects(request.method(), request.url(), came_to),
+            Self::Read { .. } => true,
         }
     }
 

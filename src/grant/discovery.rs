@@ -152,7 +152,11 @@ async fn read(
     } else if any(|status| *status == StatusCode::TOO_MANY_REQUESTS) {
         error(ErrorKind::Throttled).with_retry_after(wait)
     } else {
-        error(ErrorKind::InvalidResponse).advice("check `issuer`, or set `token_url`")
+        // That they are not there is the issuer's word; a 403 or a redirect may be a gateway's.
+        let is_final = |status: &StatusCode| matches!(status.as_u16(), 200 | 404 | 410);
+        error(ErrorKind::InvalidResponse)
+            .retryable(answers.iter().any(|(_, status)| !is_final(status)))
+            .advice("check `issuer`, or set `token_url`")
     };
     Err(error.with_server(issuer))
 }

@@ -83,7 +83,7 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
     let scheme = if asked.proof.is_some() { Scheme::Dpop } else { Scheme::Bearer };
     check_type(document.text("token_type"), scheme, quoter)?;
     let Some(text) = TokenText::new(scheme, token) else {
-        return Err(invalid("the token has characters that none may have (RFC 6750 2.1)"));
+        return Err(invalid("the token has characters that none may have (RFC 6749 A.12)"));
     };
     let lifetime = match document.number("expires_in") {
         None => DEFAULT_LIFETIME,

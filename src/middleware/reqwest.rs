@@ -8,7 +8,7 @@ use reqwest_middleware::{Error as ChainError, Middleware, Next};
 
 use super::require_origins;
 use crate::error::Result;
-use crate::source::TokenSource;
+use crate::source::{TokenSource, outlives_redirects};
 
 /// A middleware for `reqwest-middleware` that gives each request a valid token, and sends it once more with a newer
 /// one if the API answers 401 (RFC 6750 3) and the body is not a stream. Under DPoP each sending has its proof, and a
@@ -53,17 +53,18 @@ impl Middleware for TokenMiddleware {
         next: Next<'_>,
     ) -> reqwest_middleware::Result<Response> {
         let Self(source) = self;
-        source.origins().check(request.url()).map_err(ChainError::middleware)?;
+        let origin = source.origins().check(request.url()).map_err(ChainError::middleware)?;
         if request.headers().contains_key(AUTHORIZATION) {
             return next.run(request, extensions).await;
         }
-        let mut pass = source.pass().await.map_err(ChainError::middleware)?;
+        let mut pass = source.pass().await.map_err(ChainError::middleware)?.sent_to(origin);
         loop {
             let replay = if pass.may_repeat() { request.try_clone() } else { None };
             let signed = pass.sign(request.method(), request.url()).map_err(ChainError::middleware)?;
             signed.put_into(request.headers_mut());
             let response = next.clone().run(request, extensions).await?;
             let (from, status, headers) = (response.url(), response.status(), response.headers());
+            let replay = replay.filter(|replay| outlives_redirects(replay.method(), replay.url(), from));
             let repeats = pass.repeats(from, status, headers, replay.is_some()).await;
             match replay {
                 Some(replay) if repeats => request = replay,

@@ -98,6 +98,10 @@ impl Refresher {
                 Err(_) if stale => None,
                 Err(error) => Some(self.fail(&mut inner, &now, error)),
             };
+            // What came during the attempt was not what failed.
+            if change != Change::None {
+                inner.plan.credential_given(&now);
+            }
             (report, change)
         };
         self.tell_change(change);

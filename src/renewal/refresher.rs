@@ -151,22 +151,31 @@ impl Refresher {
     /// # Errors
     /// Where there is no tokio runtime to run it on.
     pub(crate) fn ensure_running(self: &Arc<Self>) -> Result<()> {
-        let now = self.clock.now();
-        let pulse = {
-            let mut inner = self.lock();
-            if self.is_closed() {
-                return Ok(());
-            }
-            inner.plan.want();
-            let task = &inner.task;
-            let overslept = !task.attempting && now.monotonic > task.due + GRACE;
-            if task.alive && !overslept {
+        match self.lost() {
+            Some(pulse) => self.take_over(pulse),
+            None => {
                 self.wake.notify_one();
-                return Ok(());
+                Ok(())
             }
-            task.pulse
-        };
-        self.take_over(pulse)
+        }
+    }
+
+    /// The same, and leaves a task alone that is well.
+    pub(crate) fn revive(self: &Arc<Self>) -> Result<()> {
+        self.lost().map_or(Ok(()), |pulse| self.take_over(pulse))
+    }
+
+    /// For one who reads: the last pulse of a task that has ended, or has not looked at the clock when it should have.
+    fn lost(&self) -> Option<Pulse> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        if self.is_closed() {
+            return None;
+        }
+        inner.plan.want();
+        let task = &inner.task;
+        let overslept = !task.attempting && now.monotonic > task.due + GRACE;
+        (!task.alive || overslept).then_some(task.pulse)
     }
 
     /// A reader who sees no new one for long takes over.

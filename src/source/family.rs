@@ -1,6 +1,6 @@
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -31,14 +31,23 @@ pub(crate) struct Family {
     pub(super) seed: Option<u64>,
     /// Where tokens are revoked by `shutdown`, if they are.
     pub(super) revocation: Option<Revocation>,
-    /// The most recently used last. Bounded, since each is a task and a token to pay for.
     pub(super) members: Mutex<Members>,
 }
 
 #[derive(Default)]
 pub(super) struct Members {
-    list: Vec<Arc<Member>>,
+    /// Kept alive though nobody holds them, the most recently used last. Bounded, since each is a task and a token to pay
+    /// for.
+    kept: Vec<Arc<Member>>,
+    /// All that live, be it that only a handle keeps them.
+    all: Vec<Weak<Member>>,
     closed: bool,
+}
+
+impl Members {
+    fn living(&self) -> impl Iterator<Item = Arc<Member>> {
+        self.all.iter().filter_map(Weak::upgrade)
+    }
 }
 
 /// The end of the last handle is the end of the task.
@@ -65,9 +74,9 @@ impl Family {
     /// The one source for this request: all that shapes a token is part of the key.
     pub(super) fn member(&self, request: GrantRequest) -> Arc<Member> {
         let mut members = self.members();
-        let known = members.list.iter().position(|member| *member.0.grant_request() == request);
+        let known = members.living().find(|member| *member.0.grant_request() == request);
         let member = match known {
-            Some(index) => members.list.remove(index),
+            Some(member) => member,
             None => {
                 let refresher = Refresher::new(
                     self.endpoint.for_request(request),
@@ -80,11 +89,15 @@ impl Family {
                 if members.closed {
                     refresher.close();
                 }
-                Arc::new(Member(Arc::new(refresher)))
+                let member = Arc::new(Member(Arc::new(refresher)));
+                members.all.retain(|member| member.strong_count() > 0);
+                members.all.push(Arc::downgrade(&member));
+                member
             }
         };
-        members.list.push(member.clone());
-        let evicted = (members.list.len() > MOST_MEMBERS).then(|| members.list.remove(0));
+        members.kept.retain(|kept| !Arc::ptr_eq(kept, &member));
+        members.kept.push(member.clone());
+        let evicted = (members.kept.len() > MOST_MEMBERS).then(|| members.kept.remove(0));
         drop(members);
         drop(evicted);
         member
@@ -92,21 +105,20 @@ impl Family {
 
     pub(super) fn set_credentials(&self, app_id: String, app_secret: SecretString) -> Result<()> {
         self.credentials.set(app_id, app_secret)?;
-        let members = self.members().list.clone();
+        let members: Vec<_> = self.members().living().collect();
         for member in members {
             member.0.credential_changed();
         }
         Ok(())
     }
 
-    pub(super) async fn shutdown(&self, caller: &Arc<Member>) -> Result<()> {
-        let mut members = {
+    pub(super) async fn shutdown(&self) -> Result<()> {
+        let (members, kept): (Vec<_>, _) = {
             let mut members = self.members();
             members.closed = true;
-            std::mem::take(&mut members.list)
+            (members.living().collect(), std::mem::take(&mut members.kept))
         };
-        // It may have been evicted from the list.
-        members.push(caller.clone());
+        drop(kept);
         let (mut tasks, mut tokens) = (Vec::new(), Vec::new());
         for member in members {
             let remains = member.0.close();

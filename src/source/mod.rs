@@ -33,7 +33,7 @@ pub(crate) use defaults::Defaults;
 use family::{Family, Member};
 pub use pass::Pass;
 #[cfg(feature = "middleware")]
-pub(crate) use pass::Target;
+pub(crate) use pass::{Target, outlives_redirects};
 
 /// A valid access token, always at hand: what every call reads, and nothing of HTTP.
 ///
@@ -121,7 +121,7 @@ impl TokenSource {
     /// # Errors
     /// [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where it may not.
     pub fn check_origin(&self, url: &Url) -> Result<()> {
-        self.origins().check(url)
+        self.origins().check(url).map(drop)
     }
 
     /// Keeps the `DPoP-Nonce` (RFC 9449 9) of the API's answer to a call with [`headers`](Self::headers), for the next
@@ -228,6 +228,8 @@ impl TokenSource {
             if let Some(outcome) = done(self.second_look()) {
                 return Ok(outcome);
             }
+            // Also for those who do not wait, or need not: without a task nothing would ever change for them.
+            let revived = refresher.revive();
             let left = patience.saturating_sub(waited());
             if left.is_zero() {
                 return Err(refresher.timed_out(waited()));
@@ -235,6 +237,7 @@ impl TokenSource {
             if let Some(error) = refresher.hopeless(left) {
                 return Err(error);
             }
+            revived?;
             // Woken and given two graces in which this very caller ran, it showed no sign of life.
             let pulse = refresher.pulse();
             strikes = if seen == Some(pulse) { strikes + 1 } else { 0 };
@@ -350,7 +353,7 @@ impl TokenSource {
     /// [`RequestRefused`](crate::ErrorKind::RequestRefused) where it revokes no such tokens
     /// (`unsupported_token_type`, RFC 7009 2.2.1), else as the token endpoint's.
     pub async fn shutdown(&self) -> Result<()> {
-        self.family.shutdown(&self.member).await
+        self.family.shutdown().await
     }
 
     /// Puts a token into the slot that nobody asked for.

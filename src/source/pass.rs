@@ -91,6 +91,8 @@ impl Signed {
 pub struct Pass {
     source: TokenSource,
     token: AccessToken,
+    /// Which of the trusted origins it was sent to, where that is known.
+    sent_to: Option<usize>,
     renewed: bool,
     nonce_given: bool,
 }
@@ -99,6 +101,13 @@ impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pass").finish_non_exhaustive()
     }
+}
+
+/// Whether a call of this method to `sent` may be sent again though its answer came from there, by a redirect: who was asked
+/// first may have done it already.
+pub(crate) fn outlives_redirects(method: &Method, sent: &Url, came_to: &Url) -> bool {
+    use url::Position::AfterQuery;
+    method.is_idempotent() || sent[..AfterQuery] == came_to[..AfterQuery]
 }
 
 impl TokenSource {
@@ -124,7 +133,7 @@ impl TokenSource {
     #[doc(hidden)]
     pub fn pass_sent(&self, token: &str) -> Result<Pass> {
         let text = TokenText::new(self.scheme(), token)
-            .ok_or_else(|| Error::configuration("the token is not a b64token (RFC 6750 2.1)"))?;
+            .ok_or_else(|| Error::configuration("the token has characters that none may have"))?;
         let token = AccessToken::new(text, std::time::SystemTime::UNIX_EPOCH, None);
         Ok(self.clone().pass_with(token))
     }
@@ -132,7 +141,7 @@ impl TokenSource {
     /// That of a call with this token.
     pub(crate) fn pass_with(self, token: AccessToken) -> Pass {
         let nonce_given = self.family.dpop.is_none();
-        Pass { source: self, token, renewed: false, nonce_given }
+        Pass { source: self, token, sent_to: None, renewed: false, nonce_given }
     }
 
     /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request, whose target was let
@@ -157,6 +166,11 @@ impl TokenSource {
 }
 
 impl Pass {
+    /// Of a stack that follows redirects: where it sends the token first, and so nowhere else.
+    pub(crate) fn sent_to(self, origin: usize) -> Self {
+        Self { sent_to: Some(origin), ..self }
+    }
+
     /// The token of the next sending.
     pub fn token(&self) -> &AccessToken {
         &self.token
@@ -215,6 +229,9 @@ impl Pass {
         let dpop = source.family.dpop.as_deref();
         // A redirect may have led to where no token went; what comes from there says nothing about it.
         let Ok(origin) = source.family.origins.index_of(from.origin()) else { return false };
+        if self.sent_to.is_some_and(|sent_to| sent_to != origin) {
+            return false;
+        }
         let has_nonce = dpop.is_some_and(|key| key.note(NonceOf::Api(origin), headers));
         match refusal(status, headers, source.scheme()) {
             Some(Refusal::Nonce) if has_nonce && repeatable && !self.nonce_given => {

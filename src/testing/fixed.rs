@@ -27,11 +27,12 @@ const LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// ```
 ///
 /// # Errors
-/// [`Configuration`](crate::ErrorKind::Configuration) where the base URL is none, or the token is not a `b64token`
-/// (RFC 6750 2.1).
+/// [`Configuration`](crate::ErrorKind::Configuration) where the base URL is none, or the token has characters that none may
+/// have (RFC 6749 A.12).
 pub fn fixed_client(token: &str, base_url: &str) -> Result<Client> {
-    let text = TokenText::new(Scheme::Bearer, token)
-        .ok_or_else(|| Error::configuration("the fixed token is not a b64token (RFC 6750 2.1)"))?;
+    let text = TokenText::new(Scheme::Bearer, token).ok_or_else(|| {
+        Error::configuration("the fixed token has characters that none may have (RFC 6749 A.12)")
+    })?;
     let client = ClientBuilder::new("fixed".into(), "unused".into())
         .token_url("https://fixed.invalid/token")
         .transport(Arc::new(Same(text.clone())))

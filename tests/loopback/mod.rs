@@ -140,6 +140,12 @@ impl Server {
             .unwrap()
     }
 
+    /// The same, whose token may go there, too.
+    pub fn trusting(&self, other: &str) -> evertoken::TokenSource {
+        let builder = evertoken::TokenSource::builder("id", "secret").token_url(self.token_url());
+        builder.base_url(self.base_url()).trusted_origin(other).build().unwrap()
+    }
+
     pub fn client(&self) -> evertoken::Client {
         self.builder().build().unwrap()
     }

@@ -60,9 +60,10 @@ fn machine() -> String {
     };
     let rust = said("rustc", "--version");
     let rust = rust.split(" (").next().unwrap_or_default();
+    // Major and minor: what follows is of whoever built it.
+    let kernel = said("uname", "-r").splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
     format!(
-        "On {model}, {cores} cores, Linux {}, {rust}, {}. Peers: {}.",
-        said("uname", "-r"),
+        "On {model}, {cores} cores, Linux {kernel}, {rust}, {}. Peers: {}.",
         said("date", "+%Y-%m-%d"),
         versions().join(", ")
     )

@@ -80,6 +80,8 @@ async fn neither_has_metadata() {
     for (first, second, kind, retryable, wait) in [
         (answer(404, &[], ""), answer(404, &[], ""), ErrorKind::InvalidResponse, false, None),
         (answer(200, &[], "<html>"), answer(404, &[], ""), ErrorKind::InvalidResponse, false, None),
+        (answer(403, &[], ""), answer(403, &[], ""), ErrorKind::InvalidResponse, true, None),
+        (answer(404, &[], ""), answer(302, &[], ""), ErrorKind::InvalidResponse, true, None),
         (answer(404, &[], ""), answer(502, &[], ""), ErrorKind::AuthServerUnavailable, true, None),
         (
             answer(503, &[("retry-after", "7")], ""),
