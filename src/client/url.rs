@@ -72,13 +72,15 @@ fn resolve_odd(base: Option<&BaseUrl>, path: &str) -> Result<Url> {
     let scheme =
         path.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| !scheme.contains(['/', '?']));
     if let Some(scheme) = scheme {
+        // The rest may hold a password.
+        let refused = |problem| refused(&format!("{scheme}://…"), problem);
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-            return Err(refused(path, "is neither a path nor an http(s) URL"));
+            return Err(refused("is neither a path nor an http(s) URL"));
         }
-        let url = Url::parse(path).map_err(|error| refused(path, "is not a URL").with_source(error))?;
+        let url = Url::parse(path).map_err(|error| refused("is not a URL").with_source(error))?;
         return match url.username().is_empty() && url.password().is_none() {
             true => Ok(url),
-            false => Err(refused("", "holds user information; set a header instead")),
+            false => Err(refused("holds user information; set a header instead")),
         };
     }
     let only_path = path.split(['?', '#']).next().unwrap_or_default();
@@ -189,6 +191,8 @@ mod tests {
             "or\u{7f}ders",
             "ftp://api.acme.com/x",
             "https://user:pw@api.acme.com/",
+            "ftp://user:pw@api.acme.com/",
+            "https://user:pw@bad host/",
             "https:///",
         ] {
             let error = resolved(path).unwrap_err();
