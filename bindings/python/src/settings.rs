@@ -183,7 +183,7 @@ impl Settings {
             scope: scope.unwrap_or_default(),
             token_params: token_params.unwrap_or_default(),
             client_auth: client_auth.map(Method::client_auth).transpose()?,
-            dpop: dpop.map(|dpop| dpop.get().0.clone()),
+            dpop: dpop.map(|dpop| dpop.get().keyed(py)).transpose()?,
             base_url,
             trusted_origins: trusted_origins.unwrap_or_default(),
             allow_insecure_http,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import evertoken
+import httpx
 import pytest
 from evertoken import Client
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer, fixed_client
@@ -90,6 +91,20 @@ def test_children_serve_the_inherited_token_and_ask_for_none(server: AuthServer)
         assert [ended(pid) for pid in [child(work) for _ in range(8)]] == [0] * 8
         assert api.token() == token
     assert server.token_requests == 1
+
+
+def test_children_show_the_inherited_token_with_the_key_that_it_is_bound_to(server: AuthServer) -> None:
+    with server.client(dpop=evertoken.Dpop()) as api:
+        other = api.with_(audience=server.audience, scope="read")
+        tokens, url = (api.token(), other.token()), server.api_url
+
+        def work() -> None:
+            for one in (api, other):
+                assert httpx.get(url, auth=evertoken.HttpxAuth(one)).status_code == 200
+            assert (api.token(), other.token()) == tokens
+
+        assert ended(child(work)) == 0
+    assert (server.token_requests, server.api_calls) == (2, 2)
 
 
 def test_cold_children_ask_once_each(server: AuthServer) -> None:
