@@ -107,6 +107,30 @@ def test_children_show_the_inherited_token_with_the_key_that_it_is_bound_to(serv
     assert (server.token_requests, server.api_calls) == (2, 2)
 
 
+def test_a_child_that_closes_leaves_its_parents_token_alone(server: AuthServer) -> None:
+    with server.client(revoke_on_shutdown=True) as api:
+        token = api.token()
+
+        def work() -> None:
+            assert api.token() == token
+            api.close()
+
+        assert ended(child(work)) == 0
+        assert server.revocations == 0 and server.accepts(token)
+    assert server.revocations == 1
+
+
+def test_a_child_that_closes_revokes_its_own_token(server: AuthServer) -> None:
+    with server.client(revoke_on_shutdown=True) as api:
+
+        def work() -> None:
+            api.token()
+            api.close()
+
+        assert ended(child(work)) == 0
+        assert server.revocations == 1
+
+
 def test_cold_children_ask_once_each(server: AuthServer) -> None:
     with server.client() as api:
 
