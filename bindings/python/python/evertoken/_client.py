@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
 from ._loop import waited
-from ._options import settings, words
+from ._options import environment, merged, settings, words
 from ._status import Events, Status, status
 
 if TYPE_CHECKING:
@@ -73,13 +72,7 @@ class Client(_native.Client):
         ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_AUDIENCE``, ``EVERTOKEN_SCOPE`` and
         ``EVERTOKEN_BASE_URL`` where they are set and not given here. ``prefix`` is the word before the ``_``.
         """
-        made: dict[str, Any] = dict(options)
-        servers = made.keys() & {"issuer", "token_url"}
-        for name in ("issuer", "token_url", "audience", "scope", "base_url"):
-            value = os.environ.get(f"{prefix}_{name.upper()}")
-            if value and name not in made and not (servers and name in ("issuer", "token_url")):
-                made[name] = value
-        made["credentials_env"] = prefix
+        made = merged(environment(prefix), options, {"credentials_env": prefix})
         return cls(**made)
 
     @classmethod
