@@ -129,6 +129,35 @@ def test_a_function_that_fails_is_told_without_its_words(server: AuthServer) -> 
         assert "c4nary" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_function_that_fails_is_told_with_the_lines(server: AuthServer, kind: str) -> None:
+    def read(depth: int) -> dict[str, str]:
+        if depth == 0:
+            raise LookupError("the vault said s3cret-c4nary")
+        return read(depth - 1)
+
+    def give() -> dict[str, str]:
+        return read(5)
+
+    async def give_async() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return read(5)
+
+    function: Any = {"sync": give, "async": give_async}[kind]
+    entry, deeper = function.__code__.co_firstlineno + (1 if kind == "sync" else 2), read.__code__.co_firstlineno + 3
+    lines = ", ".join(f"test_client.py:{line}" for line in (entry, deeper, deeper, deeper - 1))
+    with Client(credentials=function, issuer=server.issuer, token_timeout=0.5) as api:
+        with pytest.raises(evertoken.CredentialsUnavailableError, match="LookupError") as caught:
+            api.token()
+        assert f"LookupError in the function for credentials ({lines})" in str(caught.value)
+
+
+def test_a_function_that_gives_what_is_none_is_told(server: AuthServer) -> None:
+    client = Client(credentials=lambda: {"app_id": APP_ID}, issuer=server.issuer, token_timeout=0.5)
+    with client as api, pytest.raises(evertoken.CredentialsUnavailableError, match="KeyError in what the function for cred"):
+        api.token()
+
+
 def test_the_environment(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"APP_ID": APP_ID, "APP_SECRET": APP_SECRET, "ISSUER": server.issuer}.items():
         monkeypatch.setenv(f"ACME_{name}", value)
