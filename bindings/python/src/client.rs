@@ -16,7 +16,7 @@ use crate::events::Events;
 use crate::live::{Live, Shown};
 use crate::pass::{Pass, dict, parsed_method, parsed_url};
 use crate::settings::Settings;
-use crate::wait::{Wait, at_once, block_on};
+use crate::wait::{Wait, block_on};
 use crate::{status, worker};
 
 #[pyclass(frozen, subclass, module = "evertoken._native")]
@@ -84,10 +84,12 @@ impl Client {
 
     fn pass(&self, py: Python<'_>) -> PyResult<evertoken::Pass> {
         let source = self.source(py)?;
-        if let Some(pass) = at_once(source.pass()).and_then(Result::ok) {
-            return Ok(pass);
+        // Polled once, it would settle for one that is withheld, since there is no runtime here to wait on.
+        if let Some(token) = source.current_token() {
+            return source.pass_sent(token.as_str()).or_raise(py);
         }
         worker::ensure(py)?;
+        py.import("evertoken._loop")?.call_method0("warn_of_waiting")?;
         block_on(py, async move { source.pass().await })?.or_raise(py)
     }
 }

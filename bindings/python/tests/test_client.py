@@ -91,6 +91,15 @@ def test_a_refused_token_is_renewed(server: AuthServer) -> None:
         assert server.token_requests == 2
 
 
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+def test_headers_wait_for_the_token_after_a_refused_one(server: AuthServer, bound: bool) -> None:
+    with server.client(dpop=evertoken.Dpop() if bound else None) as api:
+        token = api.token()
+        server.set_latency(0.3)
+        api.invalidate(token)
+        assert token not in api.headers("GET", server.api_url)["Authorization"]
+
+
 def test_a_rotated_secret(server: AuthServer) -> None:
     with server.client() as api:
         api.token()
