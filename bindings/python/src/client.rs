@@ -27,13 +27,17 @@ pub struct Client {
     shown: ArcSwapOption<Shown>,
 }
 
+fn uninitialized() -> PyErr {
+    PyTypeError::new_err("Client.__init__ was not called")
+}
+
 impl Client {
     /// That of this process.
     fn live(&self, py: Python<'_>) -> PyResult<Arc<Live>> {
         loop {
             let guard = self.live.load();
             let Some(live) = &*guard else {
-                return Err(PyTypeError::new_err("Client.__init__ was not called"));
+                return Err(uninitialized());
             };
             if live.is_of_this_process() {
                 return Ok(live.clone());
@@ -41,6 +45,11 @@ impl Client {
             let new = Arc::new(live.after_fork(py)?);
             let _ = self.live.compare_and_swap(&*guard, Some(new));
         }
+    }
+
+    /// The same in each process.
+    fn settings(&self) -> PyResult<Arc<Settings>> {
+        self.live.load().as_ref().map(|live| live.settings.clone()).ok_or_else(uninitialized)
     }
 
     fn source(&self, py: Python<'_>) -> PyResult<TokenSource> {
@@ -162,14 +171,13 @@ impl Client {
         if let Some(header) = self.shown(|shown| shown.header.as_ref().map(|header| header.clone_ref(py))) {
             return Ok(header);
         }
-        let shown = self.awaited(py)?;
-        if let Some(header) = &shown.header {
-            return Ok(header.clone_ref(py));
+        if self.settings()?.is_dpop() {
+            // Refused without a wait.
+            let source = self.source(py)?;
+            block_on(py, async move { source.authorization().await.map(drop) })?.or_raise(py)?;
         }
-        let source = self.source(py)?;
-        let outcome = block_on(py, async move { source.authorization().await.map(drop) })?;
-        outcome.or_raise(py)?;
-        Err(PyTypeError::new_err("a token without a header"))
+        let header = self.awaited(py)?.header.as_ref().map(|header| header.clone_ref(py));
+        header.ok_or_else(|| PyTypeError::new_err("a token without a header"))
     }
 
     /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1) that
@@ -249,7 +257,7 @@ impl Client {
         Ok(Pass::new(self.pass(py)?))
     }
 
-    /// That of a call that was sent with this header.
+    /// That of a call that was sent with this header, or is to be sent with this token.
     fn _pass_sent(&self, py: Python<'_>, header: &str) -> PyResult<Pass> {
         let token = header.split_once(' ').map_or(header, |(_, token)| token);
         Ok(Pass::new(self.source(py)?.pass_sent(token).or_raise(py)?))
@@ -271,16 +279,16 @@ impl Client {
         Ok((diagnosis.is_ok(), diagnosis.to_string()))
     }
 
-    fn _base_url(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.live(py)?.settings.base_url().map(str::to_owned))
+    fn _base_url(&self) -> PyResult<Option<String>> {
+        Ok(self.settings()?.base_url().map(str::to_owned))
     }
 
-    fn _is_dpop(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.live(py)?.settings.is_dpop())
+    fn _is_dpop(&self) -> PyResult<bool> {
+        Ok(self.settings()?.is_dpop())
     }
 
-    fn _has_origins(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.live(py)?.settings.has_origins())
+    fn _has_origins(&self) -> PyResult<bool> {
+        Ok(self.settings()?.has_origins())
     }
 
     /// Raises where the token may not go there.

@@ -299,6 +299,47 @@ def test_a_prepared_request_of_requests_is_met_each_time(server: AuthServer, bou
     assert server.token_requests == 2
 
 
+class Lapsing(Client):
+    """Its token ends right after it has come, and no other follows."""
+
+    server: AuthServer
+
+    async def token_async(self) -> str:
+        token = await super().token_async()
+        self.server.fail("hang", always=True)
+        self.invalidate(token)
+        assert self.current_token() is None
+        return token
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+@pytest.mark.parametrize("way", ["httpx", "httpx2", "aiohttp", "headers", "authorization"])
+async def test_a_token_that_ends_at_once_holds_up_no_loop(
+    server: AuthServer, monkeypatch: pytest.MonkeyPatch, way: str, bound: bool
+) -> None:
+    # A wait of the loop's would warn, which is an error here.
+    monkeypatch.setattr("evertoken._loop._warned", False)
+    dpop = evertoken.Dpop() if bound else None
+    url = f"{server.api_url}orders"
+    async with Lapsing("app", "secret", issuer=server.issuer, base_url=server.api_url, dpop=dpop, token_timeout=0.5) as api:
+        api.server = server
+        if way == "aiohttp":
+            async with aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),)) as http, http.get(url) as answer:
+                assert answer.status == 200
+        elif way == "headers":
+            [token] = (await api.headers_async("GET", url))["Authorization"].split()[1:]
+            assert server.accepts(token) or bound
+        elif way == "authorization" and not bound:
+            assert server.accepts((await api.authorization_async()).removeprefix("Bearer "))
+        elif way == "authorization":
+            with pytest.raises(evertoken.ConfigurationError):
+                await api.authorization_async()
+        else:
+            library, auth = (httpx, HttpxAuth) if way == "httpx" else (httpx2, Httpx2Auth)
+            async with library.AsyncClient(auth=auth(api)) as http:
+                assert (await http.get(url)).status_code == 200
+
+
 def test_a_ready_client(server: AuthServer) -> None:
     with server.client() as api, evertoken.httpx_client(api, timeout=5) as http:
         assert http.get("orders").status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import ctypes
@@ -202,7 +203,7 @@ def test_a_child_that_cannot_read_the_credentials_serves_what_it_inherited(serve
 
         def work() -> None:
             assert api.token() == token and api.current_token() == token
-            assert api.authorization() == f"Bearer {token}"
+            assert api.authorization() == asyncio.run(api.authorization_async()) == f"Bearer {token}"
 
         assert ended(child(work)) == 0
 

@@ -35,11 +35,11 @@ class AiohttpMiddleware:
         own = request.headers.get("Authorization")
         if own is not None and own != self._ours.get(request):
             return await handler(request)
-        if self._client.current_token() is None:
-            await self._client.token_async()
+        token = self._client.current_token() or await self._client.token_async()
         if self._dpop:
-            return await self._proven(request, handler)
-        header = self._client.authorization()
+            return await self._proven(request, handler, token)
+        # Not `authorization()`, which would hold up the loop where the token has ended by now.
+        header = f"Bearer {token}"
         self._put(request, {"Authorization": header})
         response = await handler(request)
         if response.status == 401:
@@ -50,8 +50,8 @@ class AiohttpMiddleware:
                 response = await handler(request)
         return response
 
-    async def _proven(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        sending = self._client._pass()
+    async def _proven(self, request: ClientRequest, handler: ClientHandlerType, token: str) -> ClientResponse:
+        sending = self._client._pass_sent(token)
         while True:
             self._put(request, sending.headers(request.method, str(request.url)))
             response = await handler(request)

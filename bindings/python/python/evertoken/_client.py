@@ -91,14 +91,14 @@ class Client(_native.Client):
 
     async def authorization_async(self) -> str:
         """``authorization()`` for asyncio."""
-        await self.token_async()
-        return self.authorization()
+        if self._is_dpop():
+            return self.authorization()  # refuses
+        return f"Bearer {await self.token_async()}"
 
     async def headers_async(self, method: str, url: str) -> dict[str, str]:
         """``headers()`` for asyncio."""
         self._check_origin(url)
-        await self.token_async()
-        return self.headers(method, url)
+        return self._pass_sent(await self.token_async()).headers(method, url)
 
     async def prefetch_async(self) -> None:
         """``prefetch(wait=True)`` for asyncio."""

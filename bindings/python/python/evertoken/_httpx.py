@@ -85,16 +85,14 @@ def auth_class(module: Any) -> type[Any]:
             if not self._enter(request):
                 yield request
             elif self._dpop:
-                await self._client.token_async()
-                sending = self._client._pass()
+                sending = self._client._pass_sent(await self._client.token_async())
                 repeats = True
                 while repeats:
                     _prove(request, sending)
                     repeats = await _repeats(sending, request, (yield request))
             else:
-                if self._client.current_token() is None:
-                    await self._client.token_async()
-                header = self._client.authorization()
+                # Not `authorization()`, which would hold up the loop where the token has ended by now.
+                header = f"Bearer {self._client.current_token() or await self._client.token_async()}"
                 self._sign(request, header)
                 response = yield request
                 if response.status_code == 401:
