@@ -105,8 +105,9 @@ class Client(_native.Client):
         await self.token_async()
 
     def with_(self, *, audience: str | None = None, scope: str | Iterable[str] | None = None) -> Client:
-        """The same client for another audience and other scopes, with the same credentials and settings. It has a token of its
-        own, and is closed with this one. The 64 used last are kept up.
+        """The same client for another audience and other scopes, with the same credentials and settings. What is not given is
+        not asked for, whatever this one asks for. It has a token of its own, and is closed with this one. The 64 used last are
+        kept up.
         """
         made = Client.__new__(Client)
         made._kept = self._kept
