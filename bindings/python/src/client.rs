@@ -210,6 +210,8 @@ impl Client {
     /// Replaces the credential, for all clients that `with_()` made of this one as well. A held token serves on where only
     /// the secret changes, and is dropped where the app id does. Raises `ConfigurationError` where the app id, or a secret
     /// that is needed, is empty; the old credential stays.
+    ///
+    /// In the child of a fork it reaches no other client that was inherited and is in use there: call it on each.
     fn set_credentials(&self, py: Python<'_>, app_id: String, app_secret: String) -> PyResult<()> {
         self.live(py)?.set_credentials(py, app_id, app_secret)
     }
@@ -228,6 +230,8 @@ impl Client {
 
     /// Ends the renewal, for all clients that `with_()` made of this one as well, and forgets the tokens: every read is a
     /// `ClosedError` from now on. With `revoke_on_shutdown` it revokes them too, and raises where that failed.
+    ///
+    /// In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its parent's.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let source = self.source(py)?;
         self.shown.store(None);
