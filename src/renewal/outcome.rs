@@ -126,7 +126,9 @@ impl Refresher {
         let life = held.schedule.serve_for;
         let schedule = inner.plan.postponed(held.schedule, age, life, Duration::ZERO);
         inner.plan.succeeded(&schedule, None);
-        self.slot.store(Some(Held::new(held.token.clone(), schedule, held.anchor, held.after_refusal)));
+        let mut held = Held::new(held.token.clone(), schedule, held.anchor, held.after_refusal);
+        held.inherited = true;
+        self.slot.store(Some(held));
     }
 
     fn take(&self, inner: &mut Inner, now: &Moment, response: TokenResponse) -> Report {
@@ -151,14 +153,14 @@ impl Refresher {
             None => schedule,
         };
         let before = self.slot.held();
-        let schedule = match before.as_deref() {
-            Some(held) if held.token.as_str() == text.token() => schedule.given_again(&held.schedule),
-            _ => schedule,
-        };
+        let again = before.as_deref().filter(|held| held.token.as_str() == text.token());
+        let schedule = again.map_or(schedule, |held| schedule.given_again(&held.schedule));
         let after_refusal = inner.plan.succeeded(&schedule, before.as_deref());
         let scope = scope.or_else(|| self.endpoint.grant_request().scope());
         let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
-        self.slot.store(Some(Held::new(token, schedule, sent, after_refusal)));
+        let mut held = Held::new(token, schedule, sent, after_refusal);
+        held.inherited = again.is_some_and(|held| held.inherited);
+        self.slot.store(Some(held));
         inner.last_renewal = Some(*now);
         inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
         let low = quota.filter(|_| scarce.is_some());
@@ -260,6 +262,21 @@ mod tests {
         refresher.credential_changed();
         refresher.settle(0, old.as_deref(), Ok(token(&refresher)));
         assert!(matches!(refresher.look(), Look::Nothing));
+    }
+
+    #[test]
+    fn an_inherited_token_is_its_parents_to_revoke() {
+        let (parent, child) = (refresher(), refresher());
+        parent.settle(0, parent.credentials.get().as_deref(), Ok(token(&parent)));
+        child.inherit(&parent.slot.held().unwrap());
+        child.settle(0, child.credentials.get().as_deref(), Ok(token(&child)));
+        assert!(child.close().token.is_none(), "given again, it is still the same");
+        let other = refresher();
+        other.inherit(&parent.slot.held().unwrap());
+        let own = TokenResponse { text: TokenText::new(Scheme::Bearer, "own").unwrap(), ..token(&other) };
+        other.settle(0, other.credentials.get().as_deref(), Ok(own));
+        assert!(other.close().token.is_some());
+        assert!(parent.close().token.is_some());
     }
 
     #[test]

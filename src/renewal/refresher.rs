@@ -402,9 +402,9 @@ impl Refresher {
         remains
     }
 
-    /// What the authorization server may still take for valid, if only in its leeway.
+    /// What the authorization server may still take for valid, if only in its leeway, and no parent holds.
     fn live_token(&self) -> Option<AccessToken> {
-        let (held, now) = (self.slot.held()?, self.clock.now());
+        let (held, now) = (self.slot.held().filter(|held| !held.inherited)?, self.clock.now());
         let live = !held.remaining(&now).is_zero() || system_time(now.wall) < held.token.expires_at();
         live.then(|| held.token.clone())
     }

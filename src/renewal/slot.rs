@@ -21,6 +21,8 @@ pub(crate) struct Held {
     pub(crate) after_refusal: bool,
     /// Refused by the API, and its renewal runs: not handed out, not given up.
     pub(crate) withheld: bool,
+    /// The process that this one was forked from holds it too, so it is not for this one to revoke.
+    pub(crate) inherited: bool,
     /// Up to here, by both clocks, a read asks nothing further.
     fresh_until: (Duration, Duration),
     headers: Stripes,
@@ -37,6 +39,7 @@ impl Held {
             anchor,
             after_refusal,
             withheld: false,
+            inherited: false,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(false),
             nudged: AtomicBool::new(false),
@@ -61,6 +64,7 @@ impl Held {
             anchor,
             after_refusal: self.after_refusal,
             withheld: false,
+            inherited: self.inherited,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(self.was_used()),
             nudged: AtomicBool::new(self.nudged.load(Ordering::Relaxed)),

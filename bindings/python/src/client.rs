@@ -16,7 +16,7 @@ use crate::events::Events;
 use crate::live::{Live, Shown};
 use crate::pass::{Pass, dict, parsed_method, parsed_url};
 use crate::settings::Settings;
-use crate::wait::{Wait, at_once, block_on};
+use crate::wait::{Wait, block_on};
 use crate::{status, worker};
 
 #[pyclass(frozen, subclass, module = "evertoken._native")]
@@ -27,13 +27,17 @@ pub struct Client {
     shown: ArcSwapOption<Shown>,
 }
 
+fn uninitialized() -> PyErr {
+    PyTypeError::new_err("Client.__init__ was not called")
+}
+
 impl Client {
     /// That of this process.
     fn live(&self, py: Python<'_>) -> PyResult<Arc<Live>> {
         loop {
             let guard = self.live.load();
             let Some(live) = &*guard else {
-                return Err(PyTypeError::new_err("Client.__init__ was not called"));
+                return Err(uninitialized());
             };
             if live.is_of_this_process() {
                 return Ok(live.clone());
@@ -41,6 +45,11 @@ impl Client {
             let new = Arc::new(live.after_fork(py)?);
             let _ = self.live.compare_and_swap(&*guard, Some(new));
         }
+    }
+
+    /// The same in each process.
+    fn settings(&self) -> PyResult<Arc<Settings>> {
+        self.live.load().as_ref().map(|live| live.settings.clone()).ok_or_else(uninitialized)
     }
 
     fn source(&self, py: Python<'_>) -> PyResult<TokenSource> {
@@ -84,10 +93,12 @@ impl Client {
 
     fn pass(&self, py: Python<'_>) -> PyResult<evertoken::Pass> {
         let source = self.source(py)?;
-        if let Some(pass) = at_once(source.pass()).and_then(Result::ok) {
-            return Ok(pass);
+        // Polled once, it would settle for one that is withheld, since there is no runtime here to wait on.
+        if let Some(token) = source.current_token() {
+            return source.pass_sent(token.as_str()).or_raise(py);
         }
         worker::ensure(py)?;
+        py.import("evertoken._loop")?.call_method0("warn_of_waiting")?;
         block_on(py, async move { source.pass().await })?.or_raise(py)
     }
 }
@@ -160,14 +171,13 @@ impl Client {
         if let Some(header) = self.shown(|shown| shown.header.as_ref().map(|header| header.clone_ref(py))) {
             return Ok(header);
         }
-        let shown = self.awaited(py)?;
-        if let Some(header) = &shown.header {
-            return Ok(header.clone_ref(py));
+        if self.settings()?.is_dpop() {
+            // Refused without a wait.
+            let source = self.source(py)?;
+            block_on(py, async move { source.authorization().await.map(drop) })?.or_raise(py)?;
         }
-        let source = self.source(py)?;
-        let outcome = block_on(py, async move { source.authorization().await.map(drop) })?;
-        outcome.or_raise(py)?;
-        Err(PyTypeError::new_err("a token without a header"))
+        let header = self.awaited(py)?.header.as_ref().map(|header| header.clone_ref(py));
+        header.ok_or_else(|| PyTypeError::new_err("a token without a header"))
     }
 
     /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1) that
@@ -200,6 +210,8 @@ impl Client {
     /// Replaces the credential, for all clients that `with_()` made of this one as well. A held token serves on where only
     /// the secret changes, and is dropped where the app id does. Raises `ConfigurationError` where the app id, or a secret
     /// that is needed, is empty; the old credential stays.
+    ///
+    /// In the child of a fork it reaches no other client that was inherited and is in use there: call it on each.
     fn set_credentials(&self, py: Python<'_>, app_id: String, app_secret: String) -> PyResult<()> {
         self.live(py)?.set_credentials(py, app_id, app_secret)
     }
@@ -218,6 +230,8 @@ impl Client {
 
     /// Ends the renewal, for all clients that `with_()` made of this one as well, and forgets the tokens: every read is a
     /// `ClosedError` from now on. With `revoke_on_shutdown` it revokes them too, and raises where that failed.
+    ///
+    /// In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its parent's.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let source = self.source(py)?;
         self.shown.store(None);
@@ -247,7 +261,7 @@ impl Client {
         Ok(Pass::new(self.pass(py)?))
     }
 
-    /// That of a call that was sent with this header.
+    /// That of a call that was sent with this header, or is to be sent with this token.
     fn _pass_sent(&self, py: Python<'_>, header: &str) -> PyResult<Pass> {
         let token = header.split_once(' ').map_or(header, |(_, token)| token);
         Ok(Pass::new(self.source(py)?.pass_sent(token).or_raise(py)?))
@@ -269,16 +283,16 @@ impl Client {
         Ok((diagnosis.is_ok(), diagnosis.to_string()))
     }
 
-    fn _base_url(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.live(py)?.settings.base_url().map(str::to_owned))
+    fn _base_url(&self) -> PyResult<Option<String>> {
+        Ok(self.settings()?.base_url().map(str::to_owned))
     }
 
-    fn _is_dpop(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.live(py)?.settings.is_dpop())
+    fn _is_dpop(&self) -> PyResult<bool> {
+        Ok(self.settings()?.is_dpop())
     }
 
-    fn _has_origins(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.live(py)?.settings.has_origins())
+    fn _has_origins(&self) -> PyResult<bool> {
+        Ok(self.settings()?.has_origins())
     }
 
     /// Raises where the token may not go there.

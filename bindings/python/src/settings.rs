@@ -23,7 +23,10 @@ pub enum Credentials {
         next_app_secret: Option<SecretString>,
     },
     ApiKey(ApiKey),
-    Env(String),
+    Env {
+        prefix: String,
+        key_prefix: Option<String>,
+    },
     File {
         path: PathBuf,
         readable_by_others: bool,
@@ -43,7 +46,9 @@ impl Credentials {
                 }
             }
             Self::ApiKey(key) => return TokenSource::builder_from(key),
-            Self::Env(prefix) => CredentialSource::env_prefix(&prefix),
+            Self::Env { prefix, key_prefix } => {
+                CredentialSource::from_lookup(&prefix, key_prefix.as_deref(), |name| std::env::var_os(name))
+            }
             Self::File { path, readable_by_others: true } => CredentialSource::file_readable_by_others(path),
             Self::File { path, readable_by_others: false } => CredentialSource::file(path),
             Self::Provider(number) => CredentialSource::provider(move || worker::credentials(number)),
@@ -86,7 +91,7 @@ impl Settings {
     #[new]
     #[pyo3(signature = (
         app_id=None, app_secret=None, *, next_app_secret=None, api_key=None, credentials_env=None,
-        credentials_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
+        env_key_prefix=None, credentials_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
         audience=None, resource=None, scope=None, token_params=None, client_auth=None, dpop=None, base_url=None,
         trusted_origins=None, allow_insecure_http=false, renew_at=None, jitter=None, leeway=None,
         backoff_base=None, backoff_cap=None, request_timeout=None, stop_after_unused=None, token_timeout=None,
@@ -101,6 +106,7 @@ impl Settings {
         next_app_secret: Option<String>,
         api_key: Option<String>,
         credentials_env: Option<String>,
+        env_key_prefix: Option<String>,
         credentials_file: Option<PathBuf>,
         file_readable_by_others: bool,
         credentials: Option<u64>,
@@ -140,7 +146,7 @@ impl Settings {
             (None, Some(key), None, None, None) => {
                 Credentials::ApiKey(ApiKey::try_from(key.as_str()).or_raise(py)?)
             }
-            (None, None, Some(prefix), None, None) => Credentials::Env(prefix),
+            (None, None, Some(prefix), None, None) => Credentials::Env { prefix, key_prefix: env_key_prefix },
             (None, None, None, Some(path), None) => {
                 Credentials::File { path, readable_by_others: file_readable_by_others }
             }
@@ -183,7 +189,7 @@ impl Settings {
             scope: scope.unwrap_or_default(),
             token_params: token_params.unwrap_or_default(),
             client_auth: client_auth.map(Method::client_auth).transpose()?,
-            dpop: dpop.map(|dpop| dpop.get().0.clone()),
+            dpop: dpop.map(|dpop| dpop.get().keyed(py)).transpose()?,
             base_url,
             trusted_origins: trusted_origins.unwrap_or_default(),
             allow_insecure_http,

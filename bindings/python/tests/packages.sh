@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The sdist has all that it takes to build: it is installed into an environment of its own, as its users do it, and used.
+# The sdist has all that it takes to build: it is installed into an environment of its own, as its users do it, and used. What is
+# installed has the licences' texts.
 # Thoroughly, a clean clone is as well, and the wheel by every interpreter that is supported and can be found.
 #
 #   packages.sh BIN TARGET     with the tools in BIN, building in TARGET, which spares building all crates anew
@@ -33,6 +34,9 @@ for text in LICENSE-MIT bindings/python/README.md Cargo.lock python/evertoken/py
   grep -q "/$text$" "$folder/list" || { echo "no $text in the sdist"; exit 1; }
 done
 install "$folder/venv/bin/python" "$folder"/evertoken-*.tar.gz
+for text in LICENSE-MIT LICENSE-APACHE; do
+  cmp "$here/../../$text" "$site"/evertoken-*.dist-info/licenses/licenses/$text
+done
 try "$folder/venv/bin/python"
 [ -n "${EVERTOKEN_THOROUGH:-}" ] || exit 0
 "$folder/venv/bin/pip" uninstall --quiet --yes evertoken

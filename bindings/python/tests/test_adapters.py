@@ -244,6 +244,102 @@ def test_a_nonce_is_given_under_dpop(server: AuthServer, get: Get) -> None:
     assert server.token_requests == 2
 
 
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+@pytest.mark.parametrize("library", [httpx, httpx2])
+def test_a_request_that_is_sent_again_is_signed_anew(server: AuthServer, library: Any, bound: bool) -> None:
+    auth, dpop = HttpxAuth if library is httpx else Httpx2Auth, evertoken.Dpop() if bound else None
+    with server.client(dpop=dpop) as api, library.Client(auth=of(auth, api)) as http:
+        request = http.build_request("GET", f"{server.api_url}orders")
+        assert http.send(request).status_code == 200
+        first = request.headers.get_list("Authorization"), request.headers.get_list("DPoP")
+        server.revoke(api.token())
+        assert http.send(request).status_code == 200
+        again = request.headers.get_list("Authorization"), request.headers.get_list("DPoP")
+        assert len(again[0]) == 1 and again[0] != first[0]
+        assert not bound or (len(again[1]) == 1 and again[1] != first[1])
+        assert api.token() not in str(request.extensions)
+        request.headers["Authorization"] = "Bearer nonsense"
+        assert http.send(request).status_code == 401
+    assert server.token_requests == 2
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+def test_a_request_that_another_middleware_sends_again_is_signed_anew(server: AuthServer, bound: bool) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def run(api: Client) -> int:
+        async def twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            (await handler(request)).release()
+            server.revoke(api.token())
+            return await handler(request)
+
+        async def seeing(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            [authorization] = request.headers.getall("Authorization")
+            seen.append((authorization, request.headers.get("DPoP", "")))
+            return await handler(request)
+
+        session = aiohttp.ClientSession(middlewares=(twice, AiohttpMiddleware(api), seeing))
+        async with session as http, http.get(f"{server.api_url}orders") as answer:
+            return answer.status
+
+    with server.client(dpop=evertoken.Dpop() if bound else None) as api:
+        assert asyncio.run(run(api)) == 200
+    assert server.token_requests == 2
+    assert [header for header, _ in seen] == [seen[0][0]] * 2 + [seen[2][0]] and seen[0][0] != seen[2][0]
+    assert not bound or len({proof for _, proof in seen}) == 3
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+def test_a_prepared_request_of_requests_is_met_each_time(server: AuthServer, bound: bool) -> None:
+    with server.client(dpop=evertoken.Dpop() if bound else None) as api, requests.Session() as http:
+        request = http.prepare_request(requests.Request("GET", f"{server.api_url}orders", auth=RequestsAuth(api)))
+        for _ in range(2):
+            assert http.send(request).status_code == 200
+            server.revoke(api.token())
+    assert server.token_requests == 2
+
+
+class Lapsing(Client):
+    """Its token ends right after it has come, and no other follows."""
+
+    server: AuthServer
+
+    async def token_async(self) -> str:
+        token = await super().token_async()
+        self.server.fail("hang", always=True)
+        self.invalidate(token)
+        assert self.current_token() is None
+        return token
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+@pytest.mark.parametrize("way", ["httpx", "httpx2", "aiohttp", "headers", "authorization"])
+async def test_a_token_that_ends_at_once_holds_up_no_loop(
+    server: AuthServer, monkeypatch: pytest.MonkeyPatch, way: str, bound: bool
+) -> None:
+    # A wait of the loop's would warn, which is an error here.
+    monkeypatch.setattr("evertoken._loop._warned", False)
+    dpop = evertoken.Dpop() if bound else None
+    url = f"{server.api_url}orders"
+    async with Lapsing("app", "secret", issuer=server.issuer, base_url=server.api_url, dpop=dpop, token_timeout=0.5) as api:
+        api.server = server
+        if way == "aiohttp":
+            async with aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),)) as http, http.get(url) as answer:
+                assert answer.status == 200
+        elif way == "headers":
+            [token] = (await api.headers_async("GET", url))["Authorization"].split()[1:]
+            assert server.accepts(token) or bound
+        elif way == "authorization" and not bound:
+            assert server.accepts((await api.authorization_async()).removeprefix("Bearer "))
+        elif way == "authorization":
+            with pytest.raises(evertoken.ConfigurationError):
+                await api.authorization_async()
+        else:
+            library, auth = (httpx, HttpxAuth) if way == "httpx" else (httpx2, Httpx2Auth)
+            async with library.AsyncClient(auth=auth(api)) as http:
+                assert (await http.get(url)).status_code == 200
+
+
 def test_a_ready_client(server: AuthServer) -> None:
     with server.client() as api, evertoken.httpx_client(api, timeout=5) as http:
         assert http.get("orders").status_code == 200

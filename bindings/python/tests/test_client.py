@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import evertoken
@@ -89,6 +91,15 @@ def test_a_refused_token_is_renewed(server: AuthServer) -> None:
         assert server.token_requests == 2
 
 
+@pytest.mark.parametrize("bound", [False, True], ids=["bearer", "dpop"])
+def test_headers_wait_for_the_token_after_a_refused_one(server: AuthServer, bound: bool) -> None:
+    with server.client(dpop=evertoken.Dpop() if bound else None) as api:
+        token = api.token()
+        server.set_latency(0.3)
+        api.invalidate(token)
+        assert token not in api.headers("GET", server.api_url)["Authorization"]
+
+
 def test_a_rotated_secret(server: AuthServer) -> None:
     with server.client() as api:
         api.token()
@@ -127,6 +138,35 @@ def test_a_function_that_fails_is_told_without_its_words(server: AuthServer) -> 
         assert "c4nary" not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_function_that_fails_is_told_with_the_lines(server: AuthServer, kind: str) -> None:
+    def read(depth: int) -> dict[str, str]:
+        if depth == 0:
+            raise LookupError("the vault said s3cret-c4nary")
+        return read(depth - 1)
+
+    def give() -> dict[str, str]:
+        return read(5)
+
+    async def give_async() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return read(5)
+
+    function: Any = {"sync": give, "async": give_async}[kind]
+    entry, deeper = function.__code__.co_firstlineno + (1 if kind == "sync" else 2), read.__code__.co_firstlineno + 3
+    lines = ", ".join(f"test_client.py:{line}" for line in (entry, deeper, deeper, deeper - 1))
+    with Client(credentials=function, issuer=server.issuer, token_timeout=0.5) as api:
+        with pytest.raises(evertoken.CredentialsUnavailableError, match="LookupError") as caught:
+            api.token()
+        assert f"LookupError in the function for credentials ({lines})" in str(caught.value)
+
+
+def test_a_function_that_gives_what_is_none_is_told(server: AuthServer) -> None:
+    client = Client(credentials=lambda: {"app_id": APP_ID}, issuer=server.issuer, token_timeout=0.5)
+    with client as api, pytest.raises(evertoken.CredentialsUnavailableError, match="KeyError in what the function for cred"):
+        api.token()
+
+
 def test_the_environment(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"APP_ID": APP_ID, "APP_SECRET": APP_SECRET, "ISSUER": server.issuer}.items():
         monkeypatch.setenv(f"ACME_{name}", value)
@@ -140,6 +180,53 @@ def test_a_preset_goes_after_the_customer(server: AuthServer) -> None:
         assert server.accepts(api.token())
     with pytest.raises(evertoken.ConfigurationError, match="acme_live"):
         preset.from_api_key("acme_test_x")
+
+
+def test_the_environment_goes_before_a_preset_and_after_the_customer(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = Preset(
+        token_url="https://unreachable.invalid/token",
+        audience="https://preset.example",
+        base_url="https://preset.example/",
+        scope="read",
+        env_prefix="ACME",
+    )
+    told = {"APP_ID": APP_ID, "APP_SECRET": APP_SECRET, "ISSUER": server.issuer, "AUDIENCE": server.audience}
+    for name, value in {**told, "BASE_URL": server.api_url}.items():
+        monkeypatch.setenv(f"ACME_{name}", value)
+    with preset.from_env() as api:
+        assert server.accepts(api.token()) and api.headers("GET", server.api_url)
+        assert api.status().scope == "read"
+        with pytest.raises(evertoken.UntrustedOriginError):
+            api.headers("GET", "https://preset.example/")
+    with preset.from_env(audience="https://other.example", base_url="https://other.example/") as api:
+        assert not server.accepts(api.token())
+        assert api.headers("GET", "https://other.example/")
+    monkeypatch.setenv("ACME_ISSUER", "https://unreachable.invalid/")
+    with preset.from_env(token_url=server.token_url) as api:
+        assert server.accepts(api.token())
+
+
+@pytest.mark.parametrize("place", ["API_KEY", "CREDENTIALS_FILE"])
+def test_a_preset_takes_keys_of_its_own_prefix_only(
+    server: AuthServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    # Both are of APP_ID and APP_SECRET.
+    own, other = "acme_live_004MCkrcfDv0VSKa_3E5rZZ", "acme_test_004MCkrcfDv0VSKa_4RCCvj"
+    preset = Preset(issuer=server.issuer, key_prefix="acme_live", env_prefix="ACME")
+
+    def put(key: str) -> None:
+        file = tmp_path / "credentials.json"
+        file.write_text(json.dumps({"api_key": key}))
+        file.chmod(0o600)
+        monkeypatch.setenv(f"ACME_{place}", key if place == "API_KEY" else str(file))
+
+    put(other)
+    with pytest.raises(evertoken.ConfigurationError, match="acme_live") as caught:
+        preset.from_env()
+    assert other not in str(caught.value)
+    put(own)
+    with preset.from_env() as api:
+        assert server.accepts(api.token())
 
 
 def test_other_audiences_have_tokens_of_their_own(server: AuthServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import ctypes
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import evertoken
+import httpx
 import pytest
 from evertoken import Client
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer, fixed_client
@@ -90,6 +92,44 @@ def test_children_serve_the_inherited_token_and_ask_for_none(server: AuthServer)
         assert [ended(pid) for pid in [child(work) for _ in range(8)]] == [0] * 8
         assert api.token() == token
     assert server.token_requests == 1
+
+
+def test_children_show_the_inherited_token_with_the_key_that_it_is_bound_to(server: AuthServer) -> None:
+    with server.client(dpop=evertoken.Dpop()) as api:
+        other = api.with_(audience=server.audience, scope="read")
+        tokens, url = (api.token(), other.token()), server.api_url
+
+        def work() -> None:
+            for one in (api, other):
+                assert httpx.get(url, auth=evertoken.HttpxAuth(one)).status_code == 200
+            assert (api.token(), other.token()) == tokens
+
+        assert ended(child(work)) == 0
+    assert (server.token_requests, server.api_calls) == (2, 2)
+
+
+def test_a_child_that_closes_leaves_its_parents_token_alone(server: AuthServer) -> None:
+    with server.client(revoke_on_shutdown=True) as api:
+        token = api.token()
+
+        def work() -> None:
+            assert api.token() == token
+            api.close()
+
+        assert ended(child(work)) == 0
+        assert server.revocations == 0 and server.accepts(token)
+    assert server.revocations == 1
+
+
+def test_a_child_that_closes_revokes_its_own_token(server: AuthServer) -> None:
+    with server.client(revoke_on_shutdown=True) as api:
+
+        def work() -> None:
+            api.token()
+            api.close()
+
+        assert ended(child(work)) == 0
+        assert server.revocations == 1
 
 
 def test_cold_children_ask_once_each(server: AuthServer) -> None:
@@ -163,7 +203,7 @@ def test_a_child_that_cannot_read_the_credentials_serves_what_it_inherited(serve
 
         def work() -> None:
             assert api.token() == token and api.current_token() == token
-            assert api.authorization() == f"Bearer {token}"
+            assert api.authorization() == asyncio.run(api.authorization_async()) == f"Bearer {token}"
 
         assert ended(child(work)) == 0
 

@@ -25,7 +25,7 @@ BLOCKS = re.findall(r"```python ?(.*?)\n(.*?)```", README, re.S)
 
 def recipe(name: str) -> dict[str, Any]:
     [code] = [code for info, code in BLOCKS if info == f"recipe={name}"]
-    namespace: dict[str, Any] = {"time": time, "__name__": name}
+    namespace: dict[str, Any] = {"__name__": name}
     exec(compile(code, "README.md", "exec"), namespace)
     return namespace
 
@@ -70,6 +70,14 @@ def test_the_recipe_for_azure(server: AuthServer) -> None:
     assert server.token_requests == 2
 
 
+def test_the_recipe_for_azure_asks_for_the_audience_that_it_is_given(server: AuthServer) -> None:
+    with server.client(audience="https://other.example") as api:
+        other = recipe("azure")["EvertokenCredential"](api, audience="https://other.example")
+        ours = recipe("azure")["EvertokenCredential"](api, audience=server.audience)
+        assert not server.accepts(other.get_token("read").token)
+        assert server.accepts(ours.get_token("read").token)
+
+
 def test_the_recipe_for_google(server: AuthServer) -> None:
     with server.client() as api:
         credentials = recipe("google")["EvertokenCredentials"](api)
@@ -82,7 +90,7 @@ def test_the_recipe_for_google(server: AuthServer) -> None:
     assert server.token_requests == 2
 
 
-def test_the_recipe_for_an_sdk() -> None:
+def test_the_recipe_for_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = recipe("preset")
     audience = "https://api.acme.com"
     with AuthServer(audience=audience) as server, made["ACME"].client("app", "secret", token_url=server.token_url) as api:
@@ -90,6 +98,12 @@ def test_the_recipe_for_an_sdk() -> None:
         assert api.headers("GET", "https://api.acme.com/v1/orders")
     with made["AcmeClient"]("app", "secret") as api:
         assert isinstance(api, evertoken.Client) and "acme.eu.auth0.com" in repr(api)
+    with made["AcmeClient"].from_api_key("acme_live_006w3nw3huF3suq3Qy_0X7tmn") as api:
+        assert "acme.eu.auth0.com" in repr(api) and api._base_url() == "https://api.acme.com/v1/"
+    monkeypatch.setenv("ACME_APP_ID", "app")
+    monkeypatch.setenv("ACME_APP_SECRET", "secret")
+    with made["AcmeClient"].from_env("ACME", token_url="https://as.example/token") as api:
+        assert "as.example" in repr(api)
 
 
 def test_the_recipe_for_tests(tmp_path: Path) -> None:

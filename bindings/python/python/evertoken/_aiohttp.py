@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from . import _native
@@ -22,37 +24,44 @@ class AiohttpMiddleware:
         self._client = client
         self._guard = Guard(client)
         self._dpop = client._is_dpop()
+        self._ours: WeakKeyDictionary[ClientRequest, str] = WeakKeyDictionary()
+        """What was put into requests, which come again where a middleware ahead of this one sends them again."""
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         url = request.url
         origin = url.scheme, url.host, url.port
         if origin not in self._guard.trusted:
             self._guard.check(origin, url)
-        if "Authorization" in request.headers:
+        own = request.headers.get("Authorization")
+        if own is not None and own != self._ours.get(request):
             return await handler(request)
-        if self._client.current_token() is None:
-            await self._client.token_async()
+        token = self._client.current_token() or await self._client.token_async()
         if self._dpop:
-            return await self._proven(request, handler)
-        header = self._client.authorization()
-        request.headers["Authorization"] = header
+            return await self._proven(request, handler, token)
+        # Not `authorization()`, which would hold up the loop where the token has ended by now.
+        header = f"Bearer {token}"
+        self._put(request, {"Authorization": header})
         response = await handler(request)
         if response.status == 401:
             sending = self._client._pass_sent(header)
             if await _repeats(sending, request, response):
                 response.release()
-                request.headers["Authorization"] = sending.header
+                self._put(request, {"Authorization": sending.header})
                 response = await handler(request)
         return response
 
-    async def _proven(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        sending = self._client._pass()
+    async def _proven(self, request: ClientRequest, handler: ClientHandlerType, token: str) -> ClientResponse:
+        sending = self._client._pass_sent(token)
         while True:
-            request.headers.update(sending.headers(request.method, str(request.url)))
+            self._put(request, sending.headers(request.method, str(request.url)))
             response = await handler(request)
             if not await _repeats(sending, request, response):
                 return response
             response.release()
+
+    def _put(self, request: ClientRequest, headers: dict[str, str]) -> None:
+        request.headers.update(headers)
+        self._ours[request] = headers["Authorization"]
 
 
 async def _repeats(sending: _native.Pass, request: ClientRequest, response: ClientResponse) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
 from ._loop import waited
-from ._options import settings, words
+from ._options import environment, merged, settings, words
 from ._status import Events, Status, status
 
 if TYPE_CHECKING:
@@ -73,13 +72,7 @@ class Client(_native.Client):
         ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_AUDIENCE``, ``EVERTOKEN_SCOPE`` and
         ``EVERTOKEN_BASE_URL`` where they are set and not given here. ``prefix`` is the word before the ``_``.
         """
-        made: dict[str, Any] = dict(options)
-        servers = made.keys() & {"issuer", "token_url"}
-        for name in ("issuer", "token_url", "audience", "scope", "base_url"):
-            value = os.environ.get(f"{prefix}_{name.upper()}")
-            if value and name not in made and not (servers and name in ("issuer", "token_url")):
-                made[name] = value
-        made["credentials_env"] = prefix
+        made = merged(environment(prefix), options, {"credentials_env": prefix})
         return cls(**made)
 
     @classmethod
@@ -98,22 +91,23 @@ class Client(_native.Client):
 
     async def authorization_async(self) -> str:
         """``authorization()`` for asyncio."""
-        await self.token_async()
-        return self.authorization()
+        if self._is_dpop():
+            return self.authorization()  # refuses
+        return f"Bearer {await self.token_async()}"
 
     async def headers_async(self, method: str, url: str) -> dict[str, str]:
         """``headers()`` for asyncio."""
         self._check_origin(url)
-        await self.token_async()
-        return self.headers(method, url)
+        return self._pass_sent(await self.token_async()).headers(method, url)
 
     async def prefetch_async(self) -> None:
         """``prefetch(wait=True)`` for asyncio."""
         await self.token_async()
 
     def with_(self, *, audience: str | None = None, scope: str | Iterable[str] | None = None) -> Client:
-        """The same client for another audience and other scopes, with the same credentials and settings. It has a token of its
-        own, and is closed with this one. The 64 used last are kept up.
+        """The same client for another audience and other scopes, with the same credentials and settings. What is not given is
+        not asked for, whatever this one asks for. It has a token of its own, and is closed with this one. The 64 used last are
+        kept up.
         """
         made = Client.__new__(Client)
         made._kept = self._kept

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from . import _native
 
 
+# The extension by which a request that is sent again is known to have its header from here. It is a hash, for extensions may be
+# logged.
+_OURS = "evertoken"
+
+
 def auth_class(module: Any) -> type[Any]:
     """The class for ``httpx`` or ``httpx2``."""
 
@@ -36,27 +41,26 @@ def auth_class(module: Any) -> type[Any]:
             self._dpop = client._is_dpop()
 
         def _enter(self, request: httpx.Request) -> bool:
-            """Whether the request is to get a token."""
+            """Whether the request is to get a token. What it got when it was sent before is taken away."""
             url = request.url
             origin = url.raw_scheme, url.raw_host, url.port
             if origin not in self._guard.trusted:
                 self._guard.check(origin, url)
             if plain:
                 fields: Any = request.headers._list
-                for field in fields:  # noqa: SIM110 (half as fast)
+                for field in fields:
                     if field[1] == b"authorization":
-                        return False
+                        return _taken_back(request)
                 return True
-            return "Authorization" not in request.headers
+            return "Authorization" not in request.headers or _taken_back(request)
 
-        def _sign(self, request: httpx.Request) -> str:
-            header = self._client.authorization()
+        def _sign(self, request: httpx.Request, header: str) -> None:
             if plain:
                 fields: Any = request.headers._list
                 fields.append((b"Authorization", b"authorization", header.encode()))
+                request.extensions[_OURS] = hash(header)
             else:
-                request.headers["Authorization"] = header
-            return header
+                _put(request, {"Authorization": header})
 
         def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
             if not self._enter(request):
@@ -68,40 +72,52 @@ def auth_class(module: Any) -> type[Any]:
                     _prove(request, sending)
                     repeats = sending.repeats(*_answer(request, (yield request)))
             else:
-                header = self._sign(request)
+                header = self._client.authorization()
+                self._sign(request, header)
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(header)
                     if sending.repeats(*_answer(request, response)):
-                        request.headers["Authorization"] = sending.header
+                        _put(request, {"Authorization": sending.header})
                         yield request
 
         async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
             if not self._enter(request):
                 yield request
             elif self._dpop:
-                await self._client.token_async()
-                sending = self._client._pass()
+                sending = self._client._pass_sent(await self._client.token_async())
                 repeats = True
                 while repeats:
                     _prove(request, sending)
                     repeats = await _repeats(sending, request, (yield request))
             else:
-                if self._client.current_token() is None:
-                    await self._client.token_async()
-                header = self._sign(request)
+                # Not `authorization()`, which would hold up the loop where the token has ended by now.
+                header = f"Bearer {self._client.current_token() or await self._client.token_async()}"
+                self._sign(request, header)
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(header)
                     if await _repeats(sending, request, response):
-                        request.headers["Authorization"] = sending.header
+                        _put(request, {"Authorization": sending.header})
                         yield request
 
     return TokenAuth
 
 
+def _put(request: httpx.Request, headers: dict[str, str]) -> None:
+    request.headers.update(headers)
+    request.extensions[_OURS] = hash(headers["Authorization"])
+
+
+def _taken_back(request: httpx.Request) -> bool:
+    if request.extensions.get(_OURS) != hash(request.headers["Authorization"]):
+        return False
+    del request.headers["Authorization"]
+    return True
+
+
 def _prove(request: httpx.Request, sending: _native.Pass) -> None:
-    request.headers.update(sending.headers(request.method, str(request.url)))
+    _put(request, sending.headers(request.method, str(request.url)))
 
 
 async def _repeats(sending: _native.Pass, request: httpx.Request, response: httpx.Response) -> bool:

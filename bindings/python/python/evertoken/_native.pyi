@@ -24,6 +24,7 @@ class Settings:
         next_app_secret: str | None = None,
         api_key: str | None = None,
         credentials_env: str | None = None,
+        env_key_prefix: str | None = None,
         credentials_file: str | PathLike[str] | None = None,
         file_readable_by_others: bool = False,
         credentials: int | None = None,

@@ -82,7 +82,25 @@ class RenewalPolicy:
     """Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default."""
 
 
+_SERVER = frozenset(("issuer", "token_url"))
 _TIMES = ("token_timeout", "connect_timeout", "leeway", "backoff_base", "backoff_cap", "request_timeout")
+
+
+def environment(prefix: str) -> dict[str, Any]:
+    """The options that are set by environment variables which begin with ``prefix``."""
+    names = "issuer", "token_url", "audience", "scope", "base_url"
+    found = {name: os.environ.get(f"{prefix}_{name.upper()}") for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def merged(*told: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told last counts. An ``issuer`` or ``token_url`` takes the place of both, since one says where."""
+    made: dict[str, Any] = {}
+    for options in told:
+        if options.keys() & _SERVER:
+            made = {name: value for name, value in made.items() if name not in _SERVER}
+        made.update(options)
+    return made
 
 
 def _listed(name: str, given: Any) -> list[Any]:

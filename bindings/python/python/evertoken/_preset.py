@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._client import Client
 from ._errors import ConfigurationError
+from ._options import environment, merged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -21,7 +22,8 @@ class Preset:
         api = ACME.client("app-7", "s3cr3t")  # all that a customer writes
 
     ``key_prefix`` is that of the API keys that are taken, ``env_prefix`` the word with which environment variables begin
-    (``EVERTOKEN`` by default); all else are options of :class:`Client`, which a customer's own options go before.
+    (``EVERTOKEN`` by default); all else are options of :class:`Client`. What a customer sets by hand goes before them, and with
+    :meth:`from_env` what the environment sets.
     """
 
     def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> None:
@@ -29,16 +31,9 @@ class Preset:
         self._env_prefix = env_prefix
         self._options: dict[str, Any] = dict(options)
 
-    def _with(self, options: Options) -> dict[str, Any]:
-        preset = dict(self._options)
-        if options.keys() & {"issuer", "token_url"}:
-            preset.pop("issuer", None)
-            preset.pop("token_url", None)
-        return {**preset, **options}
-
     def client(self, app_id: str, app_secret: str = "", **options: Unpack[Options]) -> Client:
         """A client for these credentials. Nothing is sent yet."""
-        return Client(app_id, app_secret, **self._with(options))
+        return Client(app_id, app_secret, **merged(self._options, options))
 
     def from_api_key(self, api_key: str, /, **options: Unpack[Options]) -> Client:
         """A client for an API key; one of another prefix is a ``ConfigurationError``."""
@@ -47,8 +42,11 @@ class Preset:
                 f"the API key does not begin with {self._key_prefix!r}: it is for another service, or for another "
                 "environment of this one"
             )
-        return Client.from_api_key(api_key, **self._with(options))
+        return Client.from_api_key(api_key, **merged(self._options, options))
 
     def from_env(self, **options: Unpack[Options]) -> Client:
-        """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``."""
-        return Client.from_env(self._env_prefix, **self._with(options))
+        """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``. An API key there,
+        or in the file that is named there, must have the ``key_prefix``.
+        """
+        source = {"credentials_env": self._env_prefix, "env_key_prefix": self._key_prefix}
+        return Client(**merged(self._options, environment(self._env_prefix), options, source))

@@ -68,9 +68,10 @@ class RequestsAuth(AuthBase):
             return request
         sending = self._client._pass()
         request.headers.update(sending.headers(request.method or "GET", request.url or ""))
+        first = iter((sending,))
 
         def meet(response: requests.Response, **kwargs: Any) -> requests.Response:
-            return self._meet(response, sending, kwargs)
+            return self._meet(response, next(first, None), kwargs)
 
         request.register_hook("response", meet)  # type: ignore[no-untyped-call]
         return request
@@ -83,7 +84,7 @@ class RequestsAuth(AuthBase):
         sending = self._client._pass_sent(_text(header))
         return self._again(response, sending, kwargs) if _repeats(response, sending) else response
 
-    def _meet(self, response: requests.Response, sending: _native.Pass, kwargs: dict[str, Any]) -> requests.Response:
+    def _meet(self, response: requests.Response, sending: _native.Pass | None, kwargs: dict[str, Any]) -> requests.Response:
         request = response.request
         if "Authorization" not in request.headers:
             return response
@@ -92,6 +93,12 @@ class RequestsAuth(AuthBase):
             for name in ("Authorization", "DPoP"):
                 del request.headers[name]
             return response
+        if sending is None:
+            # A prepared request was sent once more, with the proof of the first time.
+            if response.status_code != 401 or not _is_repeatable(request):
+                return response
+            sending = self._client._pass()
+            response = self._again(response, sending, kwargs)
         while _repeats(response, sending):
             response = self._again(response, sending, kwargs)
         return response
@@ -114,11 +121,14 @@ class RequestsAuth(AuthBase):
         return again
 
 
+def _is_repeatable(request: requests.PreparedRequest) -> bool:
+    body: Any = request.body
+    return body is None or isinstance(body, (bytes, str))
+
+
 def _repeats(response: requests.Response, sending: _native.Pass) -> bool:
-    body: Any = response.request.body
-    repeatable = body is None or isinstance(body, (bytes, str))
-    headers = list(response.headers.items())
-    return sending.repeats(response.request.url or "", response.status_code, headers, repeatable)
+    request, headers = response.request, list(response.headers.items())
+    return sending.repeats(request.url or "", response.status_code, headers, _is_repeatable(request))
 
 
 def _text(header: Any) -> str:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -97,6 +98,7 @@ def _call(job: _native.Job) -> None:
         given = kept.function() if message is None else kept.function(message)
         if inspect.isawaitable(given):
             given = asyncio.run(_awaited(given))
+        what = f"what {what} gave"
         if message is not None:
             job.sign(given)
         elif isinstance(given, Mapping):
@@ -106,7 +108,18 @@ def _call(job: _native.Job) -> None:
             job.give(*given)
     except BaseException as error:
         # The text may quote what it failed on, and that may be a secret.
-        job.fail(f"{type(error).__name__} in {what}")
+        job.fail(f"{type(error).__name__} in {what}{_lines(error)}")
+
+
+def _lines(error: BaseException) -> str:
+    """The line of the function where it went wrong, and the innermost ones, by number only."""
+    found: list[str] = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals is globals():
+            found.clear()
+        else:
+            found.append(f"{os.path.basename(frame.f_code.co_filename)}:{line}")
+    return f" ({', '.join(found[:1] + found[1:][-3:])})" if found else ""
 
 
 async def _awaited(awaitable: Any) -> Any:
