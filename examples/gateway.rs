@@ -298,7 +298,7 @@ async fn health(State((verifier, exchange)): State<(Verifier, Exchange)>) -> (St
 
 /// Usage since the start by app id, for the page; and in the file, for the bill. App ids that were only ever refused may
 /// be made up, and share a line.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Ledger {
     totals: Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>>,
     file: Option<UsageFile>,

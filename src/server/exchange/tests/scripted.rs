@@ -150,7 +150,7 @@ impl Scene {
 
     pub(super) async fn token_from(&self, app_id: &str, secret: &str, peer: &str) -> Result<AccessToken> {
         let peer = (!peer.is_empty()).then(|| peer.parse().unwrap());
-        self.exchange.token(&app_id, &secret.into(), peer).await
+        self.exchange.token(app_id, &secret.into(), peer).await
     }
 
     /// What a call gets that does not wait.
