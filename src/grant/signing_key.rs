@@ -33,6 +33,17 @@ pub(super) enum Pair {
 }
 
 impl SigningKey {
+    /// A new key for ES256, which no one else has: for [`Dpop::with_key`](crate::Dpop::with_key) where several clients are to
+    /// share it.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the system has no random numbers.
+    pub fn generate() -> Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .map_err(|_| Error::configuration("no key could be made"))?;
+        Ok(Self { pair: Arc::new(Pair::Ec(pair)), algorithm: None, key_id: None })
+    }
+
     /// Reads the first private key of a PEM text: PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC 1 (`EC
     /// PRIVATE KEY`), RFC 7468.
     ///
@@ -100,13 +111,6 @@ impl SigningKey {
 
     fn is_ed25519(&self) -> bool {
         matches!(*self.pair, Pair::Ed25519(_))
-    }
-
-    /// A new one for ES256.
-    pub(super) fn generate() -> Result<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
-            .map_err(|_| Error::configuration("no key could be made"))?;
-        Ok(Self { pair: Arc::new(Pair::Ec(pair)), algorithm: None, key_id: None })
     }
 
     /// The public half, for the algorithms whose signatures are small enough to be sent with every request.

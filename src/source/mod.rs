@@ -33,7 +33,8 @@ pub(crate) use defaults::Defaults;
 use family::{Family, Member};
 pub use pass::Pass;
 #[cfg(feature = "middleware")]
-pub(crate) use pass::{Target, outlives_redirects};
+pub(crate) use pass::Target;
+pub(crate) use pass::outlives_redirects;
 
 /// A valid access token, always at hand: what every call reads, and nothing of HTTP.
 ///

@@ -172,21 +172,9 @@ pub struct Dpop(Option<SigningKey>);
 impl Dpop {
     /// With a key that stays: a child of a fork shows what it inherited with its parent's.
     pub fn keyed(&self, py: Python<'_>) -> PyResult<evertoken::Dpop> {
-        let key = self.0.clone().map_or_else(|| new_key(py), Ok)?;
+        let key = self.0.clone().map_or_else(SigningKey::generate, Ok).or_raise(py)?;
         Ok(evertoken::Dpop::with_key(key))
     }
-}
-
-/// A new one on P-256: any number below the curve's order, in DER (RFC 5915 3).
-fn new_key(py: Python<'_>) -> PyResult<SigningKey> {
-    const HEAD: &[u8] = b"\x30\x31\x02\x01\x01\x04\x20";
-    const P256: &[u8] = b"\xa0\x0a\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-    let made = || {
-        let number: [u8; 32] = py.import("os")?.call_method1("urandom", (32,))?.extract()?;
-        SigningKey::from_der([HEAD, &number, P256].concat()).or_raise(py)
-    };
-    // One number in four thousand million is too large.
-    made().or_else(|_| made())
 }
 
 #[pymethods]
