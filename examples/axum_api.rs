@@ -1,8 +1,7 @@
 //! An API with protected routes: scopes, tokens from an SDK, and app ids and secrets from whoever has none.
 //!
-//! `cargo run --example axum_api` runs on an authorization server in a box, calls itself in every
-//! way, and ends. With `EVERTOKEN_ISSUER` and `EVERTOKEN_AUDIENCE` set, it serves on `LISTEN` (`127.0.0.1:8080`) for the
-//! customers of a real one.
+//! `cargo run --example axum_api` runs on an authorization server in a box, calls itself in every way, and ends. With
+//! `EVERTOKEN_ISSUER` and `EVERTOKEN_AUDIENCE` set, it serves on `LISTEN` (`127.0.0.1:8080`) for the customers of a real one.
 #![allow(clippy::print_stdout, missing_docs)]
 
 use std::net::SocketAddr;

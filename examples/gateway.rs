@@ -252,10 +252,11 @@ async fn as_the_client_sent_it(mut request: Request) -> Result<Request, StatusCo
     // What one proxy says, a client may say to the other: with both, nobody knows what it asks for.
     let [traefik, nginx] =
         ["forwarded", "original"].map(|who| ["method", "uri"].map(|what| said(&format!("x-{who}-{what}"))));
-    if [&traefik, &nginx].iter().all(|said| said.iter().any(Option::is_some)) {
+    let [by_traefik, by_nginx] = [&traefik, &nginx].map(|said| said.iter().any(Option::is_some));
+    if by_traefik && by_nginx {
         return Err(StatusCode::BAD_REQUEST);
     }
-    let [method, uri] = if traefik.iter().any(Option::is_some) { traefik } else { nginx };
+    let [method, uri] = if by_traefik { traefik } else { nginx };
     let (method, uri) = (method.and_then(|text| text.parse().ok()), uri.and_then(|text| text.parse().ok()));
     let peer = said("x-real-ip").or_else(|| said("x-forwarded-for"));
     let peer = peer.and_then(|text| text.rsplit(',').next()?.trim().parse::<IpAddr>().ok());

@@ -100,8 +100,8 @@ impl fmt::Debug for TokenText {
     }
 }
 
-/// What RFC 6749 A.12 allows, without what would end it in a list of challenges: spaces, quotes and commas. `b64token` (RFC 6750 2.1) allows less, and large servers go beyond it:
-/// Salesforce's have a `!`, eBay's `^` and `#`.
+/// What RFC 6749 A.12 allows, without spaces and what has a meaning of its own in a header. `b64token` (RFC 6750 2.1) allows
+/// less, and large servers go beyond it: Salesforce's have a `!`, eBay's `^` and `#`.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\,".contains(&byte))
 }

@@ -1,12 +1,13 @@
 //! A token never crosses a redirect to another origin.
+#![allow(clippy::unwrap_used)]
 
 mod loopback;
 
 use axum::response::{IntoResponse, Response};
 use evertoken::http::StatusCode;
-use evertoken::{ErrorKind, TokenMiddleware};
+use evertoken::{ErrorKind, TokenMiddleware, TokenSource};
 use loopback::{Server, now};
-use reqwest_middleware::ClientBuilder;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 
 fn redirect(to: &str) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response()
@@ -33,6 +34,12 @@ async fn within_the_origin_the_token_stays_and_a_401_is_recovered_from() {
     assert_eq!((response.status(), response.url().path()), (StatusCode::OK, "/v1/x"));
 }
 
+/// An ordinary client, which follows redirects by itself.
+fn wrapped(source: TokenSource) -> ClientWithMiddleware {
+    let middleware = TokenMiddleware::new(source).unwrap();
+    ClientBuilder::new(evertoken::reqwest::Client::new()).with(middleware).build()
+}
+
 /// The first answer may have been "done, look there": sending the call again would do it twice.
 #[tokio::test]
 async fn a_redirected_post_is_not_sent_again_but_its_token_is_renewed() {
@@ -54,9 +61,7 @@ async fn a_redirected_post_is_not_sent_again_but_its_token_is_renewed() {
         });
         let posts = || server.log().iter().filter(|seen| seen.uri.path() == "/v1/orders").count();
         let plain = server.client();
-        let wrapped = ClientBuilder::new(evertoken::reqwest::Client::new())
-            .with(TokenMiddleware::new(server.source()).unwrap())
-            .build();
+        let wrapped = wrapped(server.source());
         let answer = plain.post("orders").body("one").send().await.unwrap();
         assert_eq!((answer.status(), posts()), (StatusCode::UNAUTHORIZED, 1), "{status}");
         assert_eq!(plain.get("orders/7").send().await.unwrap().status(), 200);
@@ -73,10 +78,7 @@ async fn a_trusted_origin_that_got_no_token_does_not_refuse_it() {
     let other = Server::guarded();
     let api_server = leading_to(format!("{}/x", other.url));
     let api = api_server.builder().trusted_origin(&other.url).build().unwrap();
-    let source = api_server.trusting(&other.url);
-    let wrapped = ClientBuilder::new(evertoken::reqwest::Client::new())
-        .with(TokenMiddleware::new(source).unwrap())
-        .build();
+    let wrapped = wrapped(api_server.trusting(&other.url));
     for _ in 0..2 {
         assert_eq!(api.get("away").send().await.unwrap().status(), 401);
         assert_eq!(wrapped.get(api_server.base_url() + "away").send().await.unwrap().status(), 401);

@@ -113,12 +113,13 @@ impl Family {
     }
 
     pub(super) async fn shutdown(&self) -> Result<()> {
-        let (members, kept): (Vec<_>, _) = {
+        let members: Vec<_> = {
             let mut members = self.members();
             members.closed = true;
-            (members.living().collect(), std::mem::take(&mut members.kept))
+            let living = members.living().collect();
+            members.kept.clear();
+            living
         };
-        drop(kept);
         let (mut tasks, mut tokens) = (Vec::new(), Vec::new());
         for member in members {
             let remains = member.0.close();

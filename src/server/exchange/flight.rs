@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::cache::Held;
 use super::flights::{Newcomer, Ticket};
 use super::gate;
-use super::key::{Key, Tag};
+use super::key::Tag;
 use super::{Asked, Core, telemetry};
 use crate::clock::{Moment, system_time};
 use crate::credentials::Credentials;
@@ -30,7 +30,6 @@ pub(super) enum Lane {
 pub(super) struct Flight {
     pub(super) core: Arc<Core>,
     pub(super) asked: Arc<Asked>,
-    pub(super) key: Key,
     pub(super) ticket: Ticket,
     pub(super) app: Tag,
     pub(super) lane: Lane,
@@ -69,23 +68,18 @@ impl Flight {
 
     async fn attempt(&self) -> Result<TokenResponse, Failed> {
         let core = &*self.core;
-        let newcomer = match &self.lane {
-            Lane::Newcomer(_, permits) => permits.as_ref(),
-            Lane::Known | Lane::Renewal(_) => None,
+        let (newcomer, permits) = match &self.lane {
+            Lane::Newcomer(newcomer, permits) => (Some(*newcomer), permits.as_ref()),
+            Lane::Known | Lane::Renewal(_) => (None, None),
         };
         let timeout = self.timeout();
         let _pass = tokio::select! {
             biased;
-            pass = core.gate.enter(newcomer) => pass.map_err(Failed::Unasked)?,
+            pass = core.gate.enter(permits) => pass.map_err(Failed::Unasked)?,
             () = core.clock.wait(timeout) => return Err(Failed::Unasked(self.crowded())),
         };
-        let now = core.clock.now();
-        let mut may = core.gate.check(&now);
-        if let Lane::Newcomer(newcomer, _) = &self.lane {
-            // Others from there may have been refused while it waited.
-            may = may.and_then(|()| core.check_strikes(*newcomer, &now));
-        }
-        may.map_err(|error| Failed::Unasked(self.at_server(error)))?;
+        // Once more: much may have come to pass while it waited.
+        core.may_ask(newcomer, &core.clock.now()).map_err(|error| Failed::Unasked(self.at_server(error)))?;
         let timeout = self.timeout();
         // Boxed, so that those who wait for their turn are small.
         let request = Box::pin(self.request());
@@ -133,8 +127,8 @@ impl Flight {
         let revoked =
             core.revocations.as_ref().is_some_and(|all| all.is_revoked(app_id, Some(system_time(sent.wall))));
         if keep && !revoked {
-            core.cache.insert(self.key, Held { token: token.clone(), app: self.app });
-            core.failures.forget(&self.key);
+            core.cache.insert(self.ticket.key, Held { token: token.clone(), app: self.app });
+            core.failures.forget(&self.ticket.key);
         }
         if let Lane::Newcomer(newcomer, _) = &self.lane {
             core.apps.clear(newcomer.app);
@@ -170,12 +164,12 @@ impl Flight {
         }
         // Its own word, and nothing that only failed: from here on this secret is a wrong one.
         if error.kind() == ErrorKind::CredentialsRejected && keep {
-            core.cache.remove(&self.key);
+            core.cache.remove(&self.ticket.key);
         }
         if !keep {
             return error;
         }
-        let error = core.failures.note(self.key, self.app, now, error, &core.policy, core.draw());
+        let error = core.failures.note(self.ticket.key, self.app, now, error, &core.policy, core.draw());
         self.pause_renewal(&now, &error);
         error
     }

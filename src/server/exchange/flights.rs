@@ -56,7 +56,7 @@ pub(super) struct Table {
 /// A request under way, as whoever lands it knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
-    key: Key,
+    pub(super) key: Key,
     number: u64,
 }
 

@@ -197,10 +197,7 @@ impl Exchange {
         if let Some(error) = core.failures.recent(&customer.key, &now) {
             return Err(error);
         }
-        core.gate.check(&now)?;
-        if let Some(newcomer) = newcomer {
-            core.check_strikes(newcomer, &now)?;
-        }
+        core.may_ask(newcomer, &now)?;
         let runtime = runtime()?;
         let Begun { ticket, outcome, permits } =
             flights.begin(customer.key, app, newcomer, core.flights.room())?;
@@ -215,7 +212,7 @@ impl Exchange {
     fn renew(&self, customer: &Customer<'_>, Held { token, app }: &Held) {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
-            core.gate.check(&core.clock.now())?;
+            core.may_ask(None, &core.clock.now())?;
             let ticket = core.flights.lock().begin(customer.key, *app, None, core.flights.room())?.ticket;
             runtime.spawn(self.flight(customer, ticket, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
@@ -239,7 +236,6 @@ impl Exchange {
         Flight {
             core: self.core.clone(),
             asked: self.asked.clone(),
-            key: customer.key,
             ticket,
             app,
             lane,
@@ -330,6 +326,12 @@ impl Core {
         self.cache.purge(app);
         self.failures.purge(app);
         self.apps.clear(app);
+    }
+
+    /// Whether anything speaks against asking the authorization server.
+    fn may_ask(&self, newcomer: Option<Newcomer>, now: &Moment) -> Result<()> {
+        self.gate.check(now)?;
+        newcomer.map_or(Ok(()), |newcomer| self.check_strikes(newcomer, now))
     }
 
     /// Who sent nothing wrong is not made to wait for what others sent for the same app id.

@@ -101,7 +101,6 @@ impl Doorman {
         if peer.is_none() {
             tell_of_unknown_peers();
         }
-        let mut replaced = false;
         let (token, vouched) = loop {
             let token = match exchange.token(&app_id, &app_secret, peer).await {
                 Ok(token) => token,
@@ -110,12 +109,11 @@ impl Doorman {
             let vouched = self.verifier.vouch(token.as_str(), how).await;
             let is_refused =
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
-            // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better.
-            if is_refused && !replaced && exchange.give_up(&token) {
-                replaced = true;
-                continue;
+            // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be
+            // given up.
+            if !(is_refused && exchange.give_up(&token)) {
+                break (token, vouched);
             }
-            break (token, vouched);
         };
         match vouched {
             Ok(caller) => {

@@ -248,17 +248,17 @@ impl RegisteredKeys {
     /// Taken away at the server; that it was gone already is as good.
     async fn unregister(&self, registration: &Registration) -> Result<()> {
         let url = self.management_url(registration)?;
-        let gone = self.asked(Method::DELETE, &url, Some(&registration.access_token), None).await;
-        match gone {
-            Ok(_) => Ok(()),
-            Err(error) => match error.status() {
-                Some(404 | 410) => Ok(()),
-                // So says a server of a client that it does not know (RFC 7592 2.3), and of a token that is void.
-                Some(401) => Err(error.advice(
-                    "where the server has no such client any more, take it out of the registration store",
-                )),
-                _ => Err(error),
-            },
+        let Err(error) = self.asked(Method::DELETE, &url, Some(&registration.access_token), None).await
+        else {
+            return Ok(());
+        };
+        match error.status() {
+            Some(404 | 410) => Ok(()),
+            // So says a server of a client that it does not know (RFC 7592 2.3), and of a token that is void.
+            Some(401) => Err(error.advice(
+                "where the server has no such client any more, take it out of the registration store",
+            )),
+            _ => Err(error),
         }
     }
 
