@@ -198,10 +198,12 @@ async fn server() -> AuthServer {
 }
 
 fn builder(server: &AuthServer) -> ClientBuilder {
-    Client::builder(APP_ID, SECRET)
-        .issuer(server.issuer())
-        .base_url(server.api_url())
-        .scope("read")
+    Client::builder(APP_ID, SECRET).issuer(server.issuer()).base_url(server.api_url()).scope("read")
+}
+
+/// The same with little patience for a server that does not answer.
+fn impatient(server: &AuthServer) -> ClientBuilder {
+    builder(server)
         .token_timeout(Duration::from_millis(500))
         .renewal(RenewalPolicy::default().request_timeout(Duration::from_millis(300)))
 }
@@ -372,10 +374,10 @@ fn indiscretions() -> Vec<Fault> {
 async fn failures(server: &AuthServer) {
     for fault in indiscretions() {
         server.fail_always(fault);
-        let diagnosis = builder(server).check().await;
+        let diagnosis = impatient(server).check().await;
         put_out(&diagnosis.to_string());
         show(diagnosis);
-        let client = builder(server).build().unwrap();
+        let client = impatient(server).build().unwrap();
         let mut events = client.events();
         match client.token().await {
             Ok(token) => show(token),
@@ -448,12 +450,7 @@ fn keys_and_fixed_clients() -> Vec<String> {
 
 /// Credentials from everywhere, good and spoilt; and rotations, in which both secrets are about.
 async fn sources(server: &AuthServer) {
-    let over = |source: CredentialSource| {
-        Client::builder_with(source)
-            .token_url(server.token_url())
-            .token_timeout(Duration::from_millis(500))
-            .renewal(RenewalPolicy::default().request_timeout(Duration::from_millis(300)))
-    };
+    let over = |source: CredentialSource| Client::builder_with(source).token_url(server.token_url());
     let both = || AppCredentials::new(APP_ID, format!("{SECRET}, the old one")).next_secret(SECRET);
     show(both());
     show(CredentialSource::from(both()));

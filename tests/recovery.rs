@@ -3,12 +3,13 @@
 
 mod house;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use evertoken::http::StatusCode;
-use evertoken::testing::{AuthServer, Fault};
+use evertoken::testing::{AuthServer, Fault, ManualClock};
 use evertoken::{Client, Event};
-use house::{at_once, box_of, client, source};
+use house::{at_once, client, source};
 
 async fn all_at_once(api: &Client, path: &'static str, callers: usize) -> Vec<StatusCode> {
     let calls: Vec<_> = (0..callers)
@@ -43,10 +44,11 @@ async fn two_hundred_tasks_meet_a_revoked_token_and_one_renewal_serves_them_all(
 
 #[tokio::test]
 async fn a_straggler_with_a_token_of_before_renews_nothing() {
-    let server = box_of(Duration::from_secs(2)).await;
-    let api = client(&server).build().unwrap();
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let api = client(&server).clock(clock.clone()).build().unwrap();
     let old = api.token().await.unwrap();
-    server.set_lifetime(Duration::from_secs(600));
+    clock.advance(api.status().next_attempt.unwrap());
     house::until("it was renewed", || api.current_token().is_some_and(|token| token != old)).await;
     api.invalidate(&old);
     assert!(at_once(api.token()).unwrap().unwrap() != old);
@@ -56,8 +58,11 @@ async fn a_straggler_with_a_token_of_before_renews_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_that_always_refuses_costs_one_renewal_a_cooldown_and_stops_no_other() {
     let server = AuthServer::start().await.unwrap();
-    let api = client(&server).build().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let api = client(&server).clock(clock.clone()).build().unwrap();
     api.prefetch().await.unwrap();
+    // Past the floor of 1 s between two requests. It stands still from here on.
+    clock.advance(Duration::from_secs(2));
     for _ in 0..5 {
         let refused = all_at_once(&api, "always-401", 40);
         let served = all_at_once(&api, "orders", 40);
@@ -65,7 +70,7 @@ async fn a_route_that_always_refuses_costs_one_renewal_a_cooldown_and_stops_no_o
         assert!(refused.iter().all(|status| *status == StatusCode::UNAUTHORIZED), "{refused:?}");
         assert!(served.iter().all(|status| status.is_success()), "{served:?}");
     }
-    // All of it lies within the first cooldown of 10 s: the first token and one renewal.
+    // All of it lies within the first cooldown: the first token and one renewal.
     assert_eq!((server.token_requests(), server.max_in_flight()), (2, 1));
 }
 
@@ -156,11 +161,13 @@ async fn a_pending_answer_for_another_app_id_is_discarded() {
 /// The whole of a rejection: the held token serves, probing is slow, the right secret mends it at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_credential_costs_nothing_while_held_and_mends_at_once() {
-    let server = box_of(Duration::from_secs(6)).await;
-    let source = source(&server).build().unwrap();
+    let server = AuthServer::start().await.unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let source = source(&server).clock(clock.clone()).build().unwrap();
     let mut events = source.events();
     let held = source.token().await.unwrap();
     server.rotate(AuthServer::APP_ID, "new");
+    clock.advance(source.status().next_attempt.unwrap());
     loop {
         match events.next().await.unwrap() {
             Event::CredentialsRejected { error, .. } => {
@@ -176,6 +183,8 @@ async fn a_rejected_credential_costs_nothing_while_held_and_mends_at_once() {
     assert_eq!(status.state, evertoken::State::Rejected);
     assert!(status.next_attempt.unwrap() > Duration::from_secs(50), "{status:?}");
     source.set_credentials(AuthServer::APP_ID, "new").unwrap();
+    // The floor of 1 s between two requests.
+    clock.advance(Duration::from_secs(1));
     server.wait_for_token_requests(3).await;
     house::until("the new token is there", || source.current_token().is_some_and(|token| token != held))
         .await;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use evertoken::testing::{AuthServer, Fault};
 use evertoken::{Client, Event, RenewalPolicy};
-use house::{box_of, client};
+use house::{box_of, client, until};
 use tokio::time::sleep;
 
 const LIFE: Duration = Duration::from_secs(4);
@@ -25,6 +25,10 @@ const fn ms(count: u64) -> Duration {
 
 /// From the end of an outage to a token: a hung attempt (1 s), a pause (1 s), the floor (0.4 s), and a busy machine.
 const RECOVERY: Duration = Duration::from_secs(5);
+/// A busy machine is as late in each of so many steps of a call or a renewal as it is in waking a sleeper.
+const STEPS: u32 = 8;
+/// For so long before its expiry a token of 4 s is not handed out.
+const LEEWAY: Duration = Duration::from_secs(1);
 /// So far apart are the API's refusals of a good token, that the cooldown of 10 s forbids no renewal.
 const BETWEEN_REVOCATIONS: Duration = Duration::from_secs(11);
 
@@ -40,6 +44,8 @@ struct History {
     revocations: Vec<Instant>,
     /// When the client was known to hold a token, and which.
     held: Vec<Range<Instant>>,
+    /// By how much the machine was late at most in waking a sleeper.
+    late: Duration,
 }
 
 /// A call that came to nothing.
@@ -52,7 +58,8 @@ struct Failure {
 
 impl History {
     fn out(&self, during: &Range<Instant>) -> bool {
-        self.outages.iter().any(|out| out.start < during.end && during.start < out.end + RECOVERY)
+        let recovery = RECOVERY + self.late * STEPS;
+        self.outages.iter().any(|out| out.start < during.end && during.start < out.end + recovery)
     }
 
     /// Why a perfect client could have saved this call; `None` where it could not.
@@ -60,12 +67,18 @@ impl History {
         let call = &failure.call;
         let revoked = self.revocations.iter().rev().find(|at| **at < call.end);
         if failure.refused {
+            // The token may have expired on the way.
+            if call.end - call.start >= LEEWAY {
+                return None;
+            }
             let Some(revoked) = revoked else { return Some("the API refused a token that is good") };
             return (!self.out(&(*revoked..call.end))).then_some("the refused token was not replaced");
         }
         // Since a renewal that was seen to be there, and up to shortly before its end.
-        let held = self.held.iter().find(|held| held.contains(&call.start));
-        if held.is_some_and(|held| revoked.is_none_or(|revoked| *revoked + ms(500) <= held.start)) {
+        let late = self.late * STEPS;
+        let mut held =
+            self.held.iter().filter(|held| held.start <= call.start && call.start + late < held.end);
+        if held.any(|held| revoked.is_none_or(|revoked| *revoked + ms(500) + late <= held.start)) {
             return Some("there was a valid token");
         }
         (!self.out(call)).then_some("the authorization server was well")
@@ -154,6 +167,17 @@ async fn watch(api: Client, history: Arc<Mutex<History>>) -> u64 {
     renewals
 }
 
+/// Takes down how late the machine is.
+async fn watch_lateness(history: Arc<Mutex<History>>) {
+    loop {
+        let began = Instant::now();
+        sleep(ms(10)).await;
+        let late = began.elapsed().saturating_sub(ms(15));
+        let mut history = history.lock().unwrap();
+        history.late = history.late.max(late);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn not_one_call_fails_that_could_have_been_saved() {
     let length = Duration::from_secs(variable("EVERTOKEN_SOAK_SECONDS").unwrap_or(20));
@@ -166,7 +190,9 @@ async fn not_one_call_fails_that_could_have_been_saved() {
     let watching = tokio::spawn(watch(api.clone(), history.clone()));
     api.prefetch().await.unwrap();
 
-    let end = Instant::now() + length;
+    let lateness = tokio::spawn(watch_lateness(history.clone()));
+    let began = Instant::now();
+    let end = began + length;
     let havoc = tokio::spawn(havoc(server.clone(), api.clone(), history.clone(), seed, end));
     let (calls, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..TASKS)
@@ -196,6 +222,8 @@ async fn not_one_call_fails_that_could_have_been_saved() {
         })
         .collect();
     let faults = havoc.await.unwrap();
+    until("there were some renewals", || history.lock().unwrap().held.len() > 2).await;
+    until("each has called a few times", || calls.load(Ordering::Relaxed) > 3 * TASKS as u64).await;
     over.store(true, Ordering::Relaxed);
     let mut failures = Vec::new();
     for caller in callers {
@@ -203,6 +231,8 @@ async fn not_one_call_fails_that_could_have_been_saved() {
     }
     api.shutdown().await.unwrap();
     let renewals = watching.await.unwrap();
+    let took = began.elapsed();
+    lateness.abort();
 
     let history = history.lock().unwrap();
     let calls = calls.load(Ordering::Relaxed);
@@ -210,18 +240,20 @@ async fn not_one_call_fails_that_could_have_been_saved() {
         failures.iter().map(|failure| failure.call.end - failure.call.start).max().unwrap_or_default();
     println!(
         "{calls} calls, {} failed (the slowest took {slowest:.1?}), {faults} faults, {} refused tokens, {renewals} renewals, \
-         {} token requests",
+         {} token requests; the machine was late by {:.1?} at most",
         failures.len(),
         history.revocations.len(),
         server.token_requests(),
+        history.late,
     );
     for failure in &failures {
         if let Some(reproach) = history.reproach(failure) {
             panic!("EVERTOKEN_SOAK_SEED={seed}: {reproach}, and a call failed: {}", failure.what);
         }
     }
-    assert!(faults > 0 && renewals > 2 && calls > 1_000, "it was a soak");
+    assert!(faults > 0, "it was a soak");
     assert_eq!(server.max_in_flight(), 1);
-    // One for each floor of 0.4 s at the very most.
-    assert!(server.token_requests() < (length + LIFE).as_secs() * 5 / 2 + 10, "{}", server.token_requests());
+    // One for each floor of 0.4 s at the very most, in the time that it really took.
+    let (requests, most) = (server.token_requests(), took.as_secs_f64() / 0.4 + 10.0);
+    assert!(requests as f64 <= most, "{requests} requests in {took:?}");
 }
