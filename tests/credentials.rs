@@ -11,7 +11,7 @@ use std::time::Duration;
 use evertoken::testing::AuthServer;
 use evertoken::{AppCredentials, Client, ClientBuilder, CredentialSource, Event, Events, RenewalPolicy};
 use folder::Folder;
-use house::until;
+use house::{box_of, until};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// So long that a busy machine brings no call to the API with a token that has expired on the way.
@@ -19,16 +19,9 @@ const LIFETIME: Duration = Duration::from_secs(120);
 const FIRST: &str = AuthServer::APP_SECRET;
 const SECOND: &str = "the second secret";
 
-/// A server whose tokens are renewed each second or two.
-async fn server_with_many_renewals() -> AuthServer {
-    let server = AuthServer::builder().lifetime(LIFETIME).start().await.unwrap();
-    server.answer_with(serde_json::json!({ "refresh_in": 1 }));
-    server
-}
-
 fn client(builder: ClientBuilder, server: &AuthServer) -> Client {
-    // Without jitter, since that is a part of the whole life.
-    let builder = builder.renewal(RenewalPolicy::default().jitter(0.0));
+    // Each token is renewed after 1.2 s.
+    let builder = builder.renewal(RenewalPolicy::default().renew_at(0.01).jitter(0.0));
     let builder = builder.token_url(server.token_url()).audience(server.audience());
     builder.base_url(server.api_url()).build().unwrap()
 }
@@ -120,7 +113,7 @@ async fn no_call_fails(server: &AuthServer, builder: ClientBuilder, rotate: impl
 /// Both secrets are there from the start; the server changes from one to the other, at once or with both for a while.
 async fn both_known_beforehand(builder: impl Fn() -> ClientBuilder) {
     for overlap in [true, false] {
-        let server = server_with_many_renewals().await;
+        let server = box_of(LIFETIME).await;
         no_call_fails(&server, builder(), async |events| {
             if overlap {
                 server.add_secret(AuthServer::APP_ID, SECOND);
@@ -167,7 +160,7 @@ fn from_the_environment() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         both_known_beforehand(ClientBuilder::from_env).await;
-        let server = server_with_many_renewals().await;
+        let server = box_of(LIFETIME).await;
         let api = client(Client::builder_with(CredentialSource::env()), &server);
         assert!(api.token().await.is_ok());
         let acme = Client::builder_with(CredentialSource::env_prefix("ACME")).token_url(server.token_url());
@@ -187,7 +180,7 @@ async fn from_a_file_with_the_next_secret() {
 async fn from_a_file_that_is_replaced() {
     let folder = Folder::new("replaced");
     // With overlap: both secrets are good until the file has changed.
-    let server = server_with_many_renewals().await;
+    let server = box_of(LIFETIME).await;
     let path = folder.put("secret.json", &json(FIRST, None));
     let builder = Client::builder_with(CredentialSource::file(&path));
     no_call_fails(&server, builder, async |events| {
@@ -198,7 +191,7 @@ async fn from_a_file_that_is_replaced() {
     .await;
 
     // Without: the server is first, and the next renewal reads what is there by then.
-    let server = server_with_many_renewals().await;
+    let server = box_of(LIFETIME).await;
     let path = folder.put("secret.env", &format!("APP_ID={}\nAPP_SECRET={FIRST}\n", AuthServer::APP_ID));
     let builder = Client::builder_with(CredentialSource::file(&path));
     no_call_fails(&server, builder, async |events| {
@@ -224,7 +217,7 @@ async fn from_a_provider_of_ones_own() {
     };
     for overlap in [true, false] {
         *vault.lock().unwrap() = AppCredentials::new(AuthServer::APP_ID, FIRST);
-        let server = server_with_many_renewals().await;
+        let server = box_of(LIFETIME).await;
         no_call_fails(&server, Client::builder_with(source()), async |events| {
             match overlap {
                 true => server.add_secret(AuthServer::APP_ID, SECOND),

@@ -263,7 +263,7 @@ test('the function for credentials outlives its client with what a relative has 
     const [issuer, baseUrl, audience] = process.argv.slice(1);
     const make = () => {
       const credentials = async () => ({ appId: 'app', appSecret: 'secret' });
-      const parent = new Client({ credentials, issuer, baseUrl, tokenTimeoutMs: 2_000 });
+      const parent = new Client({ credentials, issuer, baseUrl, tokenTimeoutMs: 20_000 });
       const { fetch } = parent.with({ audience });
       return { fetch, core: new WeakRef(coreOf(parent)), parent: new WeakRef(parent) };
     };

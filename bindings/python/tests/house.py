@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from evertoken import Client
+
 THOROUGH = bool(os.environ.get("EVERTOKEN_THOROUGH"))
 """Runs the long ones to their whole length."""
 
@@ -21,6 +23,12 @@ def until(what: str, true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < end, what
         time.sleep(0.01)
+
+
+def until_it_failed(api: Client) -> None:
+    """Has a token asked for, and waits until that has failed: a caller is told of it then, however short its wait."""
+    api.prefetch()
+    until("it failed", lambda: api.status().consecutive_failures > 0)
 
 
 class AtOnce:

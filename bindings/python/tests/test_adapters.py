@@ -323,6 +323,9 @@ async def test_a_token_that_ends_at_once_holds_up_no_loop(
     url = f"{server.api_url}orders"
     async with Lapsing("app", "secret", issuer=server.issuer, base_url=server.api_url, dpop=dpop, token_timeout=0.5) as api:
         api.server = server
+        api.prefetch()
+        while api.current_token() is None:
+            await asyncio.sleep(0.01)
         if way == "aiohttp":
             async with aiohttp.ClientSession(middlewares=(AiohttpMiddleware(api),)) as http, http.get(url) as answer:
                 assert answer.status == 200

@@ -14,7 +14,7 @@ import evertoken
 import pytest
 from evertoken import Client, Preset
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer
-from house import until
+from house import until, until_it_failed
 
 
 def test_a_token_is_fetched_once_and_then_read(server: AuthServer) -> None:
@@ -133,6 +133,7 @@ def test_a_function_that_fails_is_told_without_its_words(server: AuthServer) -> 
         raise LookupError("the vault said s3cret-c4nary")
 
     with Client(credentials=give, issuer=server.issuer, token_timeout=0.5) as api:
+        until_it_failed(api)
         with pytest.raises(evertoken.CredentialsUnavailableError, match="LookupError") as caught:
             api.token()
         assert "c4nary" not in f"{caught.value!r} {caught.value.__cause__!r}"
@@ -156,15 +157,17 @@ def test_a_function_that_fails_is_told_with_the_lines(server: AuthServer, kind: 
     entry, deeper = function.__code__.co_firstlineno + (1 if kind == "sync" else 2), read.__code__.co_firstlineno + 3
     lines = ", ".join(f"test_client.py:{line}" for line in (entry, deeper, deeper, deeper - 1))
     with Client(credentials=function, issuer=server.issuer, token_timeout=0.5) as api:
+        until_it_failed(api)
         with pytest.raises(evertoken.CredentialsUnavailableError, match="LookupError") as caught:
             api.token()
         assert f"LookupError in the function for credentials ({lines})" in str(caught.value)
 
 
 def test_a_function_that_gives_what_is_none_is_told(server: AuthServer) -> None:
-    client = Client(credentials=lambda: {"app_id": APP_ID}, issuer=server.issuer, token_timeout=0.5)
-    with client as api, pytest.raises(evertoken.CredentialsUnavailableError, match="KeyError in what the function for cred"):
-        api.token()
+    with Client(credentials=lambda: {"app_id": APP_ID}, issuer=server.issuer, token_timeout=0.5) as api:
+        until_it_failed(api)
+        with pytest.raises(evertoken.CredentialsUnavailableError, match="KeyError in what the function for cred"):
+            api.token()
 
 
 def test_the_environment(server: AuthServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +242,7 @@ def test_other_audiences_have_tokens_of_their_own(server: AuthServer) -> None:
 def test_logs_reach_the_logger(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
     server.fail("status", always=True)
     with caplog.at_level(logging.DEBUG, "evertoken"), server.client(token_timeout=1) as api:
+        until_it_failed(api)
         with pytest.raises(evertoken.AuthServerUnavailableError):
             api.token()
         until("there is a record", lambda: any(record.levelno >= logging.WARNING for record in caplog.records))

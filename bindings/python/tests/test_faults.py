@@ -55,7 +55,8 @@ def failure(events: Events) -> EvertokenError:
 
 def at_the_token_endpoint(fault: dict[str, Any], kind: Kind | None, held: bool) -> None:
     with AuthServer() as server:
-        policy = RenewalPolicy(request_timeout=1)
+        # Short if it is what ends the attempt, else so long that a busy machine keeps it.
+        policy = RenewalPolicy(request_timeout=3 if fault["name"] == "hang" else PATIENCE)
         with (
             server.client(token_url=server.token_url, renewal=policy, token_timeout=PATIENCE) as api,
             httpx_client(api, timeout=PATIENCE) as http,
@@ -109,7 +110,11 @@ AT_THE_API: dict[str, tuple[dict[str, Any], int | str, int]] = {
 
 def at_the_api(fault: dict[str, Any], expected: int | str, token_requests: int) -> None:
     """The API's faults are the caller's: they say nothing about the token. Only a 401 does."""
-    with AuthServer() as server, server.client() as api, httpx_client(api, timeout=3) as http:
+    with (
+        AuthServer() as server,
+        server.client() as api,
+        httpx_client(api, timeout=3 if fault["name"] == "hang" else PATIENCE) as http,
+    ):
         api.prefetch(wait=True)
         server.fail(**fault, at="api")
         if expected == "failed":

@@ -131,12 +131,16 @@ def test_calls_through_several_lifetimes_all_get_a_live_token(provider: Provider
         seen = {token}
         end = time.monotonic() + PATIENCE
         while len(seen) < 4:
+            # Looked at beforehand: a machine may stand still between the read and the next line.
+            now = time.time()
             token = api.token()
-            assert time.time() < claims(token)["exp"], "an expired token was served"
+            assert now < claims(token)["exp"], "an expired token was served"
             assert time.monotonic() < end
             seen.add(token)
             time.sleep(0.01)
-    assert [request["status"] for request in provider.requests()] == [200] * len(seen)
+    # A machine that stood still may have missed one.
+    statuses = [request["status"] for request in provider.requests()]
+    assert set(statuses) == {200} and len(statuses) >= len(seen)
 
 
 def test_what_is_refused_is_told_by_name(provider: Provider) -> None:

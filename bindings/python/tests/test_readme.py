@@ -59,7 +59,7 @@ def test_the_recipe_for_azure(server: AuthServer) -> None:
         given = credential.get_token()
         left = api.status().expires_in
         assert given.token == api.token() and left is not None
-        assert abs(given.expires_on - time.time() - left.total_seconds()) < 5
+        assert abs(given.expires_on - time.time() - left.total_seconds()) < 60
         scoped = credential.get_token("https://other.example/.default").token
         assert scoped != given.token and credential.get_token("https://other.example/.default").token == scoped
         # Azure's own pipeline takes it; it insists on https.
