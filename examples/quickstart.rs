@@ -202,12 +202,12 @@ impl Story {
     }
 
     fn tick(&mut self) -> std::io::Result<()> {
-        if let (Act::Calm(since), Some(server)) = (&self.act, &self.server) {
-            if since.elapsed() >= Duration::from_secs(2) {
-                self.say("token revoked", "the API refuses it from now on");
-                server.revoke_all();
-                self.act = Act::Revocation;
-            }
+        if let (Act::Calm(since), Some(server)) = (&self.act, &self.server)
+            && since.elapsed() >= Duration::from_secs(2)
+        {
+            self.say("token revoked", "the API refuses it from now on");
+            server.revoke_all();
+            self.act = Act::Revocation;
         }
         if self.on_terminal {
             let status = self.client.status();
