@@ -88,12 +88,12 @@ async fn endings(server: &AuthServer) {
     for fault in answers.chain([None]) {
         if let Some(fault) = &fault {
             server.fail_next_revocation(fault.clone());
-            let diagnosis = builder(server).revoke_on_shutdown(true).check().await;
+            let diagnosis = impatient(server).revoke_on_shutdown(true).check().await;
             put_out(&diagnosis.to_string());
             show(diagnosis);
             server.heal();
         }
-        let client = builder(server).revoke_on_shutdown(true);
+        let client = impatient(server).revoke_on_shutdown(true);
         show(&client);
         let client = client.build().unwrap();
         let token = client.token().await.unwrap();
@@ -113,9 +113,9 @@ async fn endings(server: &AuthServer) {
         show_all(&client);
         server.heal();
     }
-    let without = builder(server).token_url(server.token_url()).revoke_on_shutdown(true);
+    let without = impatient(server).token_url(server.token_url()).revoke_on_shutdown(true);
     show_error(&without.build().unwrap_err());
-    let mistaken = builder(server).revocation_url(format!("https://app:{CANARY}@as.example/"));
+    let mistaken = impatient(server).revocation_url(format!("https://app:{CANARY}@as.example/"));
     show_error(&mistaken.build().unwrap_err());
 }
 

@@ -183,12 +183,11 @@ async fn a_timeout_covers_the_wait_for_the_token() {
 
 /// Tries with longer and longer limits, until the machine is quick enough to come as far as the test wants within one.
 async fn at_the_limit(came_so_far: impl AsyncFn(Duration) -> bool) {
+    let mut has_come = false;
     for millis in [300, 1_500, 6_000, 24_000] {
-        if came_so_far(Duration::from_millis(millis)).await {
-            return;
-        }
+        has_come = has_come || came_so_far(Duration::from_millis(millis)).await;
     }
-    panic!("it does not come so far within any limit");
+    assert!(has_come, "it does not come so far within any limit");
 }
 
 #[tokio::test]
