@@ -77,7 +77,7 @@ impl Fleet {
                 let left =
                     |moment| held.as_ref().map(|held| held.remaining(&moment)).filter(|left| !left.is_zero());
                 if out.contains(&minute) {
-                    plan.failed(&then, Error::new(ErrorKind::AuthServerUnavailable, "down"), left(then));
+                    plan.failed(&then, Error::new(ErrorKind::AuthServerUnavailable, "down"), 1, left(then));
                 } else {
                     if plan.failures > 0 && left(at(back)).is_none() {
                         fleet.waits.push(time + after - back);
