@@ -241,24 +241,24 @@ impl TokenEndpoint {
             return self.ask(to, &ClientAuth::ClientSecretBasic, clock, credentials, tries).await;
         }
         let proven = self.proven.get(credentials.generation);
-        let first = if tries.wants_other_form() { Basic::Raw } else { Basic::Encoded };
-        let mut auth = proven.unwrap_or(first);
+        let turned = proven.is_none() && tries.begins_with_other_form();
+        let mut auth = if turned { Basic::Raw } else { proven.unwrap_or(Basic::Encoded) };
         let mut outcome = self.ask(to, &auth.into(), clock, credentials, tries).await;
         if proven.is_none()
-            && tries.is_first()
+            && (turned || tries.is_first())
             && tries.has_one_more()
             && let Err(first) = &outcome
-            && is_authentication_refused(first)
+            && (is_authentication_refused(first) || turned && first.oauth_error() == Some("invalid_request"))
         {
-            auth = Basic::Raw;
-            let second = self.ask(to, &auth.into(), clock, credentials, tries).await;
+            let other = if turned { Basic::Encoded } else { Basic::Raw };
+            let second = self.ask(to, &other.into(), clock, credentials, tries).await;
             // A server that decodes finds the raw form malformed (oidc-provider: `invalid_request`): that says nothing.
             let says_nothing = second.as_ref().is_err_and(|error| {
                 error.oauth_error() == Some("invalid_request")
                     || is_authentication_refused(error) && first.kind() == ErrorKind::CredentialsRejected
             });
             if !says_nothing {
-                outcome = second;
+                (auth, outcome) = (other, second);
             }
         }
         match &outcome {

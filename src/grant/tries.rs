@@ -1,24 +1,30 @@
 //! How much one attempt may try, and how many requests it has sent. What is tried lies with the token endpoint and the
 //! refresher.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The most token requests of one attempt, answers to DPoP challenges included. Some servers lock a client that is
 /// refused too often.
 const MOST: u32 = 5;
 
 /// The requests of one attempt.
+///
+/// The first time that a credential is refused, everything that could have been meant is tried: its other form, the next
+/// secret. From then on every other check is one request, for the credential as it was sent first. Those in between begin with
+/// the next secret and the other form in turn, and end with the credential as it was sent first. So a server that failed for
+/// a moment is found well by any check, and one that learns of a new secret late by the second.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     /// How often the credential has been refused before.
     refusals: u32,
+    has_next: AtomicBool,
     sent: AtomicU32,
 }
 
 impl Tries {
     /// An attempt after so many refusals of the same credential.
     pub(crate) fn after(refusals: u32) -> Self {
-        Self { refusals, sent: AtomicU32::new(0) }
+        Self { refusals, ..Self::default() }
     }
 
     /// Returns whether the credential has not been refused yet, so that fallbacks are tried if it is.
@@ -26,15 +32,16 @@ impl Tries {
         self.refusals == 0
     }
 
-    /// Returns whether a check begins with the next secret, if there is one: every other does.
-    pub(crate) fn wants_next_secret(&self) -> bool {
-        self.refusals % 2 == 1
+    /// Returns whether a check begins with the next secret. `has_next` says whether there is one.
+    pub(crate) fn begins_with_next_secret(&self, has_next: bool) -> bool {
+        self.has_next.store(has_next, Ordering::Relaxed);
+        has_next && self.refusals % 4 == 2
     }
 
-    /// Returns whether a check sends the credential in its other form, if it has one. Together with the next secret, four
-    /// checks in a row try all four combinations.
-    pub(super) fn wants_other_form(&self) -> bool {
-        self.refusals / 2 % 2 == 1
+    /// Returns whether a check sends the credential in its other form, if it has one.
+    pub(super) fn begins_with_other_form(&self) -> bool {
+        let every = if self.has_next.load(Ordering::Relaxed) { 4 } else { 2 };
+        !self.is_first() && self.refusals % every == 0
     }
 
     /// Counts a request that is about to be sent.
@@ -50,5 +57,31 @@ impl Tries {
     /// Returns how many requests were sent.
     pub(crate) fn sent(&self) -> u32 {
         self.sent.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_other_check_is_for_the_credential_as_it_was_sent_first() {
+        let turns = |has_next| {
+            (1..=8)
+                .map(|refusals| {
+                    let tries = Tries::after(refusals);
+                    match (tries.begins_with_next_secret(has_next), tries.begins_with_other_form()) {
+                        (false, false) => "same",
+                        (true, false) => "next",
+                        (false, true) => "form",
+                        (true, true) => "both",
+                    }
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(turns(true), ["same", "next", "same", "form", "same", "next", "same", "form"]);
+        assert_eq!(turns(false), ["same", "form", "same", "form", "same", "form", "same", "form"]);
+        let first = Tries::default();
+        assert!(!first.begins_with_next_secret(true) && !first.begins_with_other_form());
     }
 }

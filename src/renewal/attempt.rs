@@ -21,6 +21,8 @@ pub(super) struct Attempted {
     pub(super) outcome: Result<TokenResponse>,
     /// How many token requests it took.
     pub(super) requests: u32,
+    /// One of them was refused, or may have been, for who sent it.
+    pub(super) refused: bool,
 }
 
 type Changes = watch::Receiver<Option<Known>>;
@@ -31,15 +33,16 @@ pub(super) async fn attempt(
     changes: &mut Changes,
     timeout: Duration,
 ) -> Option<Attempted> {
-    let tries = Tries::after(refresher.refusals());
+    let tries = Tries::after(refresher.credential_refusals());
+    let mut refused = false;
     let (used, outcome) = tokio::select! {
         biased;
-        attempted = requests(refresher, changes, timeout, &tries) => attempted?,
+        attempted = requests(refresher, changes, timeout, &tries, &mut refused) => attempted?,
         () = refresher.clock.wait(timeout) => {
             (refresher.credentials.get(), Err(refresher.endpoint.silent(timeout)))
         }
     };
-    Some(Attempted { used, outcome, requests: tries.sent() })
+    Some(Attempted { used, outcome, requests: tries.sent(), refused })
 }
 
 /// The first time that a credential is refused, all that could have been meant is tried: another way to send it, what its
@@ -49,6 +52,7 @@ async fn requests(
     changes: &mut Changes,
     timeout: Duration,
     tries: &Tries,
+    refused: &mut bool,
 ) -> Option<(Option<Arc<Credentials>>, Result<TokenResponse>)> {
     let asked = ask(refresher, changes, timeout, Good::For(FRESH)).await;
     let Some(first) = refresher.credentials.known() else {
@@ -57,21 +61,29 @@ async fn requests(
     };
     let sent = refresher.clock.now();
     let begins = match &first.next {
-        Some(next) if tries.wants_next_secret() => next,
+        Some(next) if tries.begins_with_next_secret(true) => next,
         _ => &first.current,
     };
-    let outcome = request(refresher, changes, &first, begins, tries).await?;
+    let mut outcome = request(refresher, changes, &first, begins, tries).await?;
+    let mut sent_as = begins;
+    // The turn of the next secret says nothing of the one that is in use.
+    if begins.generation != first.current.generation && outcome.as_ref().is_err_and(is_authentication_refused)
+    {
+        sent_as = &first.current;
+        outcome = request(refresher, changes, &first, sent_as, tries).await?;
+    }
     let refusal = match outcome {
         Ok(response) => {
-            if begins.generation != first.current.generation {
-                refresher.credentials.promote(begins);
+            if sent_as.generation != first.current.generation {
+                refresher.credentials.promote(sent_as);
             }
-            return Some((Some(begins.clone()), Ok(response)));
+            return Some((Some(sent_as.clone()), Ok(response)));
         }
         Err(error) if is_authentication_refused(&error) => error,
         Err(error) => return Some((Some(first.current), Err(error))),
     };
 
+    *refused = true;
     // What is wrong with the source was told.
     let _ = ask(refresher, changes, timeout, Good::Since(sent)).await;
     let second = refresher.credentials.known()?;

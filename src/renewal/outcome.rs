@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::attempt::Attempted;
 use super::events::Event;
-use super::plan::Next;
+use super::plan::{Failure, Next};
 use super::refresher::{GRACE, Inner, Refresher};
 use super::slot::Held;
 use super::telemetry::Report;
@@ -82,7 +82,7 @@ impl Refresher {
 
     /// What an attempt came to. A superseded task's outcome, and a stale credential's, change nothing.
     pub(super) fn settle(&self, epoch: u64, attempted: Attempted) {
-        let Attempted { used, outcome, requests } = attempted;
+        let Attempted { used, outcome, requests, refused } = attempted;
         let (report, change) = {
             let mut inner = self.lock();
             if self.is_closed() || inner.task.pulse.epoch != epoch {
@@ -99,7 +99,7 @@ impl Refresher {
                 Ok(_) if !same_app => None,
                 Ok(response) => Some(self.take(&mut inner, &now, response)),
                 Err(_) if stale => None,
-                Err(error) => Some(self.fail(&mut inner, &now, error, requests)),
+                Err(error) => Some(self.fail(&mut inner, &now, Failure { error, requests, refused })),
             };
             // What came during the attempt was not what failed.
             if change != Change::None {
@@ -143,7 +143,7 @@ impl Refresher {
             .filter(|schedule| now.since(&sent) < schedule.serve_for);
         let Some(schedule) = schedule else {
             let error = Error::expired_on_arrival().with_server(self.endpoint.server());
-            return self.fail(inner, now, error, 1);
+            return self.fail(inner, now, Failure { error, requests: 1, refused: false });
         };
         // One that is there again before the renewal is no matter.
         let scarce = quotas
@@ -177,9 +177,9 @@ impl Refresher {
         Report::Renewed { lifetime, round_trip, missing_scopes, quota, low: low.is_some() }
     }
 
-    fn fail(&self, inner: &mut Inner, now: &Moment, error: Error, requests: u32) -> Report {
+    fn fail(&self, inner: &mut Inner, now: &Moment, failure: Failure) -> Report {
         let remaining = self.keep_serving(now);
-        let error = inner.plan.failed(now, error, requests, remaining);
+        let error = inner.plan.failed(now, failure, remaining);
         if error.kind() == ErrorKind::CredentialsRejected {
             inner.events.send(Event::CredentialsRejected { error: error.clone() });
         }
@@ -254,7 +254,7 @@ mod tests {
         used: Option<Arc<Credentials>>,
         outcome: Result<TokenResponse>,
     ) {
-        refresher.settle(epoch, Attempted { used, outcome, requests: 1 });
+        refresher.settle(epoch, Attempted { used, outcome, requests: 1, refused: false });
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::schedule::{self, Schedule};
 use super::slot::Held;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
-use crate::grant::is_authentication_refused;
 
 const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
@@ -50,6 +49,8 @@ pub(crate) struct Plan {
     /// the credentials, and how many requests that took.
     refusals: u32,
     spent: u32,
+    /// How many of them were for the credential.
+    credential_refusals: u32,
     pub(crate) failures: u32,
     pub(crate) last_error: Option<Error>,
     /// The last answer does not mend by itself: it is every caller's answer until something changes.
@@ -66,6 +67,15 @@ impl Pause {
     fn left(&self, now: &Moment) -> Duration {
         self.length.saturating_sub(now.since(&self.since))
     }
+}
+
+/// An attempt that came to no token.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// How many token requests it took.
+    pub(crate) requests: u32,
+    /// One of them was refused, or may have been, for who sent it.
+    pub(crate) refused: bool,
 }
 
 /// What the refresher does next.
@@ -101,6 +111,7 @@ impl Plan {
             unused: 0,
             refusals: 0,
             spent: 0,
+            credential_refusals: 0,
             failures: 0,
             last_error: None,
             refused: None,
@@ -197,18 +208,15 @@ impl Plan {
         std::mem::take(&mut self.forced)
     }
 
-    /// Notes an attempt that failed after so many token requests. Returns the error as callers see it, with the time to the
-    /// next attempt.
-    pub(crate) fn failed(
-        &mut self,
-        now: &Moment,
-        error: Error,
-        requests: u32,
-        remaining: Option<Duration>,
-    ) -> Error {
+    /// Notes an attempt that failed. Returns the error as callers see it, with the time to the next attempt.
+    pub(crate) fn failed(&mut self, now: &Moment, failure: Failure, remaining: Option<Duration>) -> Error {
+        let Failure { error, requests, refused } = failure;
         self.failures = self.failures.saturating_add(1);
         self.note_failure(now, remaining);
-        if !error.is_retryable() || is_authentication_refused(&error) {
+        if refused {
+            self.credential_refusals = self.credential_refusals.saturating_add(1);
+        }
+        if refused || !error.is_retryable() {
             self.note_refusal(now, &error, requests);
         }
         self.hold_off =
@@ -250,9 +258,12 @@ impl Plan {
         // Without an OAuth code it may be the word of a firewall, and that may change its mind.
         let is_doubtful = error.is_retryable() && nth >= 2;
         let backoff = self.pause.filter(|_| is_doubtful).map(|pause| pause.length);
-        let length = match backoff {
-            Some(pause) => pause.max(self.backoff.doubtful()),
-            None => self.backoff.check(nth),
+        let (length, brisk) = match backoff {
+            Some(pause) => {
+                let least = self.backoff.doubtful();
+                (pause.max(least), Some(Pause { since: *now, length: least }))
+            }
+            None => (self.backoff.check(nth), None),
         };
         // What a source gives that has something new each time is tried no more often for it.
         let length = if self.restless { length.max(LEAST_BETWEEN_WAKINGS) } else { length };
@@ -260,12 +271,12 @@ impl Plan {
             self.woken = Some(Pause { since: *now, length: LEAST_BETWEEN_WAKINGS });
         }
         self.pause = Some(Pause { since: *now, length });
-        self.brisk = None;
+        self.brisk = brisk;
     }
 
     /// How often the credential that is in use has been refused already.
-    pub(crate) fn refusals(&self) -> u32 {
-        self.refusals
+    pub(crate) fn credential_refusals(&self) -> u32 {
+        self.credential_refusals
     }
 
     /// A credential that was set by hand and not tried yet wakes everything but a server's Retry-After.
@@ -279,7 +290,7 @@ impl Plan {
     /// backoff's ladder nor the floor is forgotten.
     pub(crate) fn credential_given(&mut self, now: &Moment) {
         self.refused = None;
-        (self.refusals, self.spent) = (0, 0);
+        self.forget_refusals();
         let Some(pause) = self.pause else { return };
         let length = self.woken.map_or(Duration::ZERO, |woken| woken.left(now)).max(self.floor_left(now));
         if length < pause.left(now) {
@@ -289,10 +300,14 @@ impl Plan {
         }
     }
 
+    fn forget_refusals(&mut self) {
+        (self.refusals, self.spent, self.credential_refusals) = (0, 0, 0);
+    }
+
     fn clear_failures(&mut self) {
         self.pause = None;
         self.brisk = None;
-        (self.refusals, self.spent) = (0, 0);
+        self.forget_refusals();
         self.failing_since = None;
         self.failures = 0;
         self.last_error = None;
@@ -341,6 +356,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::is_authentication_refused;
     use crate::renewal::token::AccessToken;
     use crate::secret::{Scheme, TokenText};
 
@@ -399,10 +415,15 @@ mod tests {
         let mut plan = plan();
         plan.next(&at(0.0), None);
         let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(Some(s(60)));
-        let wait = plan.failed(&at(0.0), error, 1, None).retry_after().unwrap();
+        let wait = plan.failed(&at(0.0), failure(error, 1), None).retry_after().unwrap();
         assert!((s(60)..=s(90)).contains(&wait), "{wait:?}");
         plan.credential_changed();
         assert_eq!(plan.next(&at(1.0), None), Next::Sleep(wait - s(1)));
+    }
+
+    fn failure(error: Error, requests: u32) -> Failure {
+        let refused = is_authentication_refused(&error);
+        Failure { error, requests, refused }
     }
 
     fn rejected() -> Error {
@@ -417,7 +438,7 @@ mod tests {
             if let Next::Attempt { .. } = plan.next(&now, None) {
                 attempts.push(f64::from(tenth) / 10.0);
                 let requests = if attempts.len() == 1 { requests } else { 1 };
-                plan.failed(&now, error(), requests, None);
+                plan.failed(&now, failure(error(), requests), None);
             }
         }
         attempts
@@ -432,7 +453,7 @@ mod tests {
         assert!(plan.is_rejected());
         plan.credential_changed();
         assert!(matches!(plan.next(&at(1_500.0), None), Next::Attempt { .. }) && !plan.is_rejected());
-        plan.failed(&at(1_500.1), rejected(), 1, None);
+        plan.failed(&at(1_500.1), failure(rejected(), 1), None);
         assert!(plan.due_in(&at(1_500.1), None).unwrap() <= s(6), "it may be as new as the first one was");
     }
 
@@ -467,18 +488,18 @@ mod tests {
         let due = plan.due_in(&now, None).unwrap();
         plan.next(&at(100.0 + due.as_secs_f64()), None);
         let now = at(now.monotonic.as_secs_f64() - 1_000.0 + due.as_secs_f64());
-        let late = plan.failed(&now, unavailable(), 1, None).retry_after().unwrap();
+        let late = plan.failed(&now, failure(unavailable(), 1), None).retry_after().unwrap();
         assert!(late >= s(15), "{late:?} after {begun:?}");
         assert!(plan.want() && !plan.want(), "news once");
         let due = plan.due_in(&now, None).unwrap();
         assert!((s(4)..=s(8)).contains(&due), "{due:?}");
         let error = Error::new(ErrorKind::Throttled, "429").with_retry_after(Some(s(60)));
-        plan.failed(&now, error, 1, None);
+        plan.failed(&now, failure(error, 1), None);
         assert!(plan.want());
         assert!(plan.due_in(&now, None).unwrap() >= s(60), "but not before the server wants it");
-        plan.failed(&now, rejected(), 1, None);
-        plan.failed(&now, rejected(), 1, None);
-        plan.failed(&now, rejected(), 1, None);
+        plan.failed(&now, failure(rejected(), 1), None);
+        plan.failed(&now, failure(rejected(), 1), None);
+        plan.failed(&now, failure(rejected(), 1), None);
         assert!(!plan.want());
         assert!(plan.due_in(&now, None).unwrap() >= s(60), "nor a refused credential");
     }
@@ -487,14 +508,14 @@ mod tests {
     fn a_first_attempt_that_hangs_leaves_time_for_one_that_is_given_more() {
         let mut plan = plan();
         assert_eq!(plan.next(&at(0.0), None), Next::Attempt { timeout: s(4) });
-        let due = plan.failed(&at(4.0), unavailable(), 1, None).retry_after().unwrap();
+        let due = plan.failed(&at(4.0), failure(unavailable(), 1), None).retry_after().unwrap();
         assert!(due <= s(1), "{due:?}");
         assert_eq!(plan.next(&at(5.0), None), Next::Attempt { timeout: s(10) });
-        plan.failed(&at(5.1), unavailable(), 1, None);
+        plan.failed(&at(5.1), failure(unavailable(), 1), None);
         assert_eq!(plan.next(&at(20.0), None), Next::Attempt { timeout: s(10) }, "also the one after it");
         let held = take(&mut plan, 28.0, 100, None);
         assert_eq!(plan.next(&at(228.0), Some(&held)), Next::Attempt { timeout: s(4) });
-        plan.failed(&at(228.1), unavailable(), 1, None);
+        plan.failed(&at(228.1), failure(unavailable(), 1), None);
         assert_eq!(plan.next(&at(248.0), None), Next::Attempt { timeout: s(4) }, "it failed, but quickly");
     }
 
@@ -502,7 +523,7 @@ mod tests {
     fn the_floor_is_for_renewals_that_succeed_and_not_for_retries() {
         let mut plan = plan();
         plan.next(&at(0.0), None);
-        let due = plan.failed(&at(0.0), unavailable(), 1, None).retry_after().unwrap();
+        let due = plan.failed(&at(0.0), failure(unavailable(), 1), None).retry_after().unwrap();
         assert!((Duration::from_millis(200)..=Duration::from_millis(800)).contains(&due), "{due:?}");
     }
 
@@ -510,7 +531,7 @@ mod tests {
     fn what_a_source_gives_is_tried_at_once_but_not_time_and_again() {
         let mut plan = plan();
         plan.next(&at(0.0), None);
-        plan.failed(&at(0.1), rejected(), 1, None);
+        plan.failed(&at(0.1), failure(rejected(), 1), None);
         plan.credential_given(&at(0.2));
         assert!(!plan.is_rejected() && plan.failures == 1);
         assert_eq!(plan.next(&at(0.2), None), Next::Sleep(Duration::from_millis(800)), "the floor holds");
@@ -519,7 +540,7 @@ mod tests {
             let now = at(f64::from(tenth) / 10.0);
             if let Next::Attempt { .. } = plan.next(&now, None) {
                 attempts.push(tenth);
-                plan.failed(&now, rejected(), 1, None);
+                plan.failed(&now, failure(rejected(), 1), None);
             }
             plan.credential_given(&now);
         }
@@ -557,7 +578,7 @@ mod tests {
         let mut plan = plan();
         plan.next(&at(0.0), None);
         let held = take(&mut plan, 0.0, 100, None);
-        plan.failed(&at(90.0), unavailable(), 1, Some(s(5)));
+        plan.failed(&at(90.0), failure(unavailable(), 1), Some(s(5)));
         assert!(!plan.may_invalidate(&at(90.5), &held));
     }
 

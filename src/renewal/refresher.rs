@@ -359,8 +359,8 @@ impl Refresher {
     }
 
     /// How often the server has refused the credential that is in use, since it was first used.
-    pub(super) fn refusals(&self) -> u32 {
-        self.lock().plan.refusals()
+    pub(super) fn credential_refusals(&self) -> u32 {
+        self.lock().plan.credential_refusals()
     }
 
     /// Whether the server refuses the credential, as far as is known.

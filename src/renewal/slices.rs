@@ -8,7 +8,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::plan::{Next, Plan};
+use super::plan::{Failure, Next, Plan};
 use super::policy::RenewalPolicy;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
@@ -41,7 +41,8 @@ fn fleet(end: Duration, error: &Error) -> Requests {
                         break;
                     }
                     now += ROUND_TRIP;
-                    plan.failed(&at(now), error.clone(), 1, None);
+                    let failure = Failure { error: error.clone(), requests: 1, refused: false };
+                    plan.failed(&at(now), failure, None);
                     // Callers wait, as they do in a fleet that has just been started.
                     plan.want();
                 }

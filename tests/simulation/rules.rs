@@ -357,7 +357,7 @@ impl Rules {
             return Err(format!("a call gave up {left:?} early: {error}"));
         }
         // A caller that waits for as long as callers do brings the attempt forward, unless the server speaks against it.
-        let doubtful = matches!(&self.answered, Some((_, Answer::Forbidden)));
+        let doubtful = self.asked.as_ref().is_some_and(|asked| self.refused.last() >= Some(&asked.attempt));
         let held_off = self.hold_off + SPREAD > now;
         let calm = !self.frozen && !self.orphaned && now > self.disturbed + BRISK + s(31);
         if left > PATIENT && error.is_retryable() && calm && !doubtful && !held_off {
