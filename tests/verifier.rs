@@ -201,7 +201,7 @@ async fn without_keys_calls_are_told_when_to_come_again() {
     assert_eq!(again.retry_after(), Some(wait));
     assert_eq!(server.jwks_requests(), 1);
     server.heal();
-    clock.advance(S(40));
+    clock.advance(wait);
     until("the task has read them", || verifier.condition().keys == 1).await;
     verifier.verify(&token).await.unwrap();
     assert_eq!(server.jwks_requests(), 2);
