@@ -84,7 +84,8 @@ mutations: ## Breaks the code in many places, and expects the simulation to see 
 	tests/simulation/mutations.sh
 
 fleet: ## Writes the token requests of a fleet of 10,000 clients, for the plot
-	EVERTOKEN_FLEET_CSV=$(CURDIR)/benches/results/fleet.csv cargo test --locked --all-features --lib fleet -- --nocapture
+	EVERTOKEN_FLEET_CSV=$(CURDIR)/benches/results/fleet.csv EVERTOKEN_SLICES_CSV=$(CURDIR)/benches/results/slices.csv \
+	  cargo test --locked --all-features --lib renewal -- --nocapture fleet clients_that_failed
 
 bench: fleet ## Measures beside the peers, and writes tables and plots; takes 10 minutes on a machine that does nothing else
 	cargo clippy --locked --manifest-path $(PEERS) --all-targets -- -D warnings

@@ -7,8 +7,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). It mends
-    /// when the credential changes; meanwhile the refresher probes every 1 to 5 minutes.
+    /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). The refresher checks
+    /// again after some 5 s and some 20 s, since a new secret may not be known everywhere yet, then every 1 to 5 minutes, and
+    /// at once if the credential changes.
     CredentialsRejected,
     /// The credential could not be had or used: the [`CredentialSource`](crate::CredentialSource) has given none yet, or the
     /// [`Signer`](crate::Signer) that holds its key failed.
@@ -20,7 +21,8 @@ pub enum ErrorKind {
     /// The authorization server accepts the credential but not the request: a scope, an audience, a grant
     /// (`invalid_scope`, `invalid_target`, `unauthorized_client`, … RFC 6749 5.2, RFC 8707 2).
     RequestRefused,
-    /// The authorization server answered, but not with a token that can be used.
+    /// The authorization server answered, but not with a token that can be used. One such answer is no verdict: it is
+    /// retried with backoff.
     InvalidResponse,
     /// No token came before the caller's deadline, and no attempt had failed by then.
     Timeout,
@@ -113,6 +115,7 @@ impl Error {
             kind,
             ErrorKind::CredentialsUnavailable
                 | ErrorKind::AuthServerUnavailable
+                | ErrorKind::InvalidResponse
                 | ErrorKind::Throttled
                 | ErrorKind::Timeout
         );
@@ -144,7 +147,6 @@ impl Error {
             ErrorKind::InvalidResponse,
             "the authorization server gave a token that had expired on arrival",
         )
-        .retryable(true)
         .advice("look at the server's clock and at the lifetime that it gives")
     }
 
@@ -162,6 +164,12 @@ impl Error {
         self.0.oauth_error = code;
         self.0.description = description;
         self
+    }
+
+    /// Blames the server for what would be a mistake of the configuration if the user had given it.
+    pub(crate) fn given_by_server(mut self) -> Self {
+        self.0.kind = ErrorKind::InvalidResponse;
+        self.retryable(true)
     }
 
     pub(crate) fn retryable(mut self, retryable: bool) -> Self {

@@ -101,16 +101,25 @@ async fn where_both_are_refused_the_server_is_left_alone() {
     let error = source.token().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
     assert!(error.to_string().contains("the next secret was refused, too"), "{error}");
-    assert!(error.retry_after().unwrap() >= Duration::from_secs(60), "{error}");
+    assert!(error.retry_after().unwrap() >= Duration::from_secs(4), "{error}");
     assert_eq!((server.token_requests(), source.status().state), (2, State::Rejected));
-    clock.advance(Duration::from_secs(59));
+    clock.advance(Duration::from_secs(3));
     assert!(source.token().await.is_err());
     assert_eq!(server.token_requests(), 2);
+    // Two early checks of one request each, and then a pause of a minute at least.
+    for (length, requests) in [(6, 3), (24, 4)] {
+        clock.advance(Duration::from_secs(length));
+        until("it was checked", || server.token_requests() == requests).await;
+        until("that was refused", || source.status().consecutive_failures == requests as u32 - 1).await;
+    }
+    clock.advance(Duration::from_secs(59));
+    assert!(source.token().await.is_err());
+    assert_eq!(server.token_requests(), 4);
 
     // And one that is set by hand is tried at once.
     source.set_credentials(ID, GOOD).unwrap();
     source.token().await.unwrap();
-    assert_eq!(server.token_requests(), 3);
+    assert_eq!(server.token_requests(), 5);
 }
 
 #[tokio::test]
@@ -208,11 +217,11 @@ async fn a_provider_that_hangs_gets_half_of_an_attempt() {
     let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
     source.prefetch();
     until("it was asked", || vault.asked() == 1).await;
-    clock.advance(Duration::from_secs(5));
+    clock.advance(Duration::from_secs(2));
     until("it was given up", || source.status().consecutive_failures == 1).await;
     let error = source.status().last_error.unwrap();
     assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable);
-    assert!(error.to_string().contains("within 5.0 s"), "{error}");
+    assert!(error.to_string().contains("within 2.0 s"), "{error}");
     // A credential that is set by hand meanwhile need not wait for it.
     clock.advance(Duration::from_secs(1));
     until("it was asked again", || vault.asked() == 2).await;
@@ -273,13 +282,18 @@ async fn a_provider_is_asked_now_and_then_while_what_it_gave_is_refused() {
     let source = builder(vault.source(), &server).clock(clock.clone()).build().unwrap();
     assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
     assert_eq!((vault.asked(), server.token_requests()), (2, 1), "the same once more is not tried once more");
+    for (length, failures) in [(6, 2), (24, 3)] {
+        clock.advance(Duration::from_secs(length));
+        until("it was checked in vain", || source.status().consecutive_failures == failures).await;
+    }
+    let (asked, requests) = (vault.asked(), server.token_requests());
     clock.advance(Duration::from_secs(15));
-    until("it was asked", || vault.asked() == 3).await;
-    assert_eq!(server.token_requests(), 1);
+    until("it was asked", || vault.asked() == asked + 1).await;
+    assert_eq!(server.token_requests(), requests);
     vault.now(Does::Give(given(GOOD)));
     clock.advance(Duration::from_secs(15));
     until("there is a token", || source.current_token().is_some()).await;
-    assert_eq!(server.token_requests(), 2);
+    assert_eq!(server.token_requests(), requests + 1);
     // And no more once all is well.
     let asked = vault.asked();
     clock.advance(Duration::from_secs(60));

@@ -181,7 +181,7 @@ async fn a_rejected_credential_costs_nothing_while_held_and_mends_at_once() {
     assert_eq!(at_once(source.token()).unwrap().unwrap(), held);
     let status = source.status();
     assert_eq!(status.state, evertoken::State::Rejected);
-    assert!(status.next_attempt.unwrap() > Duration::from_secs(50), "{status:?}");
+    assert!(status.next_attempt.is_some(), "{status:?}");
     source.set_credentials(AuthServer::APP_ID, "new").unwrap();
     // The floor of 1 s between two requests.
     clock.advance(Duration::from_secs(1));

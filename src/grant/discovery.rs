@@ -152,11 +152,7 @@ async fn read(
     } else if any(|status| *status == StatusCode::TOO_MANY_REQUESTS) {
         error(ErrorKind::Throttled).with_retry_after(wait)
     } else {
-        // That they are not there is the issuer's word; a 403 or a redirect may be a gateway's.
-        let is_final = |status: &StatusCode| matches!(status.as_u16(), 200 | 404 | 410);
-        error(ErrorKind::InvalidResponse)
-            .retryable(answers.iter().any(|(_, status)| !is_final(status)))
-            .advice("check `issuer`, or set `token_url`")
+        error(ErrorKind::InvalidResponse).advice("check `issuer`, or set `token_url`")
     };
     Err(error.with_server(issuer))
 }
@@ -258,7 +254,8 @@ fn check(
             "the metadata's token_endpoint",
             &found.token_endpoint,
             allow_insecure,
-        )?,
+        )
+        .map_err(Error::given_by_server)?,
         mtls_token_endpoint: usable(found.mtls_token_endpoint),
         revocation_endpoint: usable(found.revocation_endpoint),
         mtls_revocation_endpoint: usable(found.mtls_revocation_endpoint),

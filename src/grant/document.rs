@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
-use std::fmt;
+//! The JSON objects that token endpoints answer with, read leniently. What the fields mean lies in `response` and `refusal`.
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 /// A JSON object from a token endpoint. Servers differ in the types of their fields, so each keeps its own.
@@ -17,7 +18,12 @@ impl Document {
     /// The object, or where it stopped being one. A serde_json error would quote what it met.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        serde_json::from_slice(body).map(Self).map_err(|error| {
+        // Raw at first: a number that is too large for any type would make the whole of it unreadable.
+        let fields = serde_json::from_slice::<BTreeMap<String, &RawValue>>(body);
+        let read = |fields: BTreeMap<String, &RawValue>| {
+            Self(fields.into_iter().map(|(name, value)| (name, Field::read(value))).collect())
+        };
+        fields.map(read).map_err(|error| {
             let what = match error.classify() {
                 serde_json::error::Category::Eof => "ends too early",
                 serde_json::error::Category::Data => "is not a JSON object",
@@ -53,53 +59,17 @@ impl Document {
     }
 }
 
-impl<'de> Deserialize<'de> for Field {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyField)
-    }
-}
-
-struct AnyField;
-
-impl<'de> Visitor<'de> for AnyField {
-    type Value = Field;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Field, E> {
-        Ok(Field::Text(Zeroizing::new(text.to_owned())))
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Field, E> {
-        Ok(Field::Number(number as f64))
-    }
-
-    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Field, E> {
-        Ok(Field::Number(number as f64))
-    }
-
-    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Field, E> {
-        Ok(Field::Number(number))
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Field, E> {
-        Ok(Field::Other)
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Field, E> {
-        Ok(Field::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Field, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Field, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Other)
+impl Field {
+    fn read(value: &RawValue) -> Self {
+        let text = value.get();
+        match text.as_bytes().first() {
+            Some(b'"') => {
+                serde_json::from_str(text).map_or(Field::Other, |text| Field::Text(Zeroizing::new(text)))
+            }
+            // Beyond what an `f64` can hold it is infinite, and whoever asks for it has a limit.
+            Some(b'-' | b'0'..=b'9') => text.parse().map_or(Field::Other, Field::Number),
+            _ => Field::Other,
+        }
     }
 }
 
@@ -122,6 +92,20 @@ mod tests {
         for other in ["n", "b", "a", "o", "missing"] {
             assert!(document.text(other).is_none() && document.number(other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn numbers_of_any_size_leave_the_rest_readable() {
+        let digits = "9".repeat(400);
+        let body = format!(
+            r#"{{"t":"x","a":{digits},"b":1e400,"c":-1e400,"d":"{digits}","e":99999999999999999999}}"#
+        );
+        let document = Document::parse(body.as_bytes()).unwrap();
+        assert_eq!(document.text("t"), Some("x"));
+        for name in ["a", "b", "d"] {
+            assert_eq!(document.number(name), Some(f64::INFINITY), "{name}");
+        }
+        assert_eq!((document.number("c"), document.number("e")), (Some(f64::NEG_INFINITY), Some(1e20)));
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod revocation;
 mod signer;
 mod signing_key;
 mod transport;
+mod tries;
 
 use std::fmt;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub(crate) use transport::HttpTransport;
 pub use transport::Transport;
 #[cfg(feature = "testing")]
 pub use transport::{TransportError, TransportErrorKind};
+pub(crate) use tries::Tries;
 
 /// The header of a proof (RFC 9449 4.1).
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
@@ -182,17 +184,26 @@ impl TokenEndpoint {
     }
 
     /// One attempt. It ends with a token or an error; how long it may take is the caller's matter, who drops it.
-    pub(crate) async fn request(&self, clock: &Clock, credentials: &Credentials) -> Result<TokenResponse> {
+    pub(crate) async fn request(
+        &self,
+        clock: &Clock,
+        credentials: &Credentials,
+        tries: &Tries,
+    ) -> Result<TokenResponse> {
         let (url, announced) = self.find(clock, credentials).await?;
         let metadata = announced.as_deref();
         let to = Recipient { metadata, token_endpoint: &url };
         if let Some(fixed) = &self.auth {
-            return self.ask(to, fixed, clock, credentials).await;
+            return self.ask(to, fixed, clock, credentials, tries).await;
         }
         let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
-        match ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))? {
-            ClientAuth::ClientSecretBasic => self.ask_basic(to, clock, credentials).await,
-            other => self.ask(to, &other, clock, credentials).await,
+        let method = ClientAuth::announced(methods).map_err(|error| {
+            self.discovery.doubt();
+            error.with_server(self.server())
+        })?;
+        match method {
+            ClientAuth::ClientSecretBasic => self.ask_basic(to, clock, credentials, tries).await,
+            other => self.ask(to, &other, clock, credentials, tries).await,
         }
     }
 
@@ -217,33 +228,37 @@ impl TokenEndpoint {
         }
     }
 
-    /// Basic as the RFC has it; and, where that makes a difference and is refused, once more with the raw form. Which one
-    /// worked is kept, until it is refused in its turn.
+    /// Basic as the RFC has it; and, if that makes a difference and is refused for the first time, once more with the raw
+    /// form. Later checks take turns. Which one worked is kept, until it is refused in its turn.
     async fn ask_basic(
         &self,
         to: Recipient<'_>,
         clock: &Clock,
         credentials: &Credentials,
+        tries: &Tries,
     ) -> Result<TokenResponse> {
         if !client_auth::raw_differs(credentials) {
-            return self.ask(to, &ClientAuth::ClientSecretBasic, clock, credentials).await;
+            return self.ask(to, &ClientAuth::ClientSecretBasic, clock, credentials, tries).await;
         }
         let proven = self.proven.get(credentials.generation);
-        let mut auth = proven.unwrap_or(Basic::Encoded);
-        let mut outcome = self.ask(to, &auth.into(), clock, credentials).await;
+        let turned = proven.is_none() && tries.begins_with_other_form();
+        let mut auth = if turned { Basic::Raw } else { proven.unwrap_or(Basic::Encoded) };
+        let mut outcome = self.ask(to, &auth.into(), clock, credentials, tries).await;
         if proven.is_none()
+            && (turned || tries.is_first())
+            && tries.has_one_more()
             && let Err(first) = &outcome
-            && is_authentication_refused(first)
+            && (is_authentication_refused(first) || turned && first.oauth_error() == Some("invalid_request"))
         {
-            auth = Basic::Raw;
-            let second = self.ask(to, &auth.into(), clock, credentials).await;
+            let other = if turned { Basic::Encoded } else { Basic::Raw };
+            let second = self.ask(to, &other.into(), clock, credentials, tries).await;
             // A server that decodes finds the raw form malformed (oidc-provider: `invalid_request`): that says nothing.
             let says_nothing = second.as_ref().is_err_and(|error| {
                 error.oauth_error() == Some("invalid_request")
                     || is_authentication_refused(error) && first.kind() == ErrorKind::CredentialsRejected
             });
             if !says_nothing {
-                outcome = second;
+                (auth, outcome) = (other, second);
             }
         }
         match &outcome {
@@ -261,11 +276,16 @@ impl TokenEndpoint {
         auth: &ClientAuth,
         clock: &Clock,
         credentials: &Credentials,
+        tries: &Tries,
     ) -> Result<TokenResponse> {
         let mut has_nonce = false;
+        tries.count();
         let outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
         match outcome {
-            Err(error) if has_nonce && error.oauth_error() == Some("use_dpop_nonce") => {
+            Err(error)
+                if has_nonce && error.oauth_error() == Some("use_dpop_nonce") && tries.has_one_more() =>
+            {
+                tries.count();
                 self.ask_once(to, auth, clock, credentials, &mut has_nonce).await
             }
             outcome => outcome,

@@ -1,4 +1,6 @@
-use std::time::{Duration, SystemTime};
+//! When a server wants to be asked again: `Retry-After` and what else says so. How long we then wait is the refresher's.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, header};
 
@@ -41,7 +43,9 @@ pub(super) fn seconds_to(reset: Duration, now: SystemTime) -> Duration {
     if reset.as_secs_f64() <= LEAST_EPOCH {
         return reset;
     }
-    system_time(reset).duration_since(now).unwrap_or_default()
+    // Beyond what a point in time can be: no time to go is too long for it.
+    let Some(until) = UNIX_EPOCH.checked_add(reset) else { return Duration::MAX };
+    until.duration_since(now).unwrap_or_default()
 }
 
 fn capped(wait: Duration) -> Duration {
@@ -52,8 +56,30 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
+/// A number of seconds, however large: what a `Duration` cannot hold is the longest that it can.
 pub(super) fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+    duration(number(text)?)
+}
+
+/// A number in any of the ways in which servers write one; infinite if it is too large for its type.
+fn number(text: &str) -> Option<f64> {
+    // `parse` knows `inf` and `NaN` as well; those are words, and not numbers that a server means.
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
+}
+
+/// A number of things, at most what its type can hold.
+pub(super) fn count(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// So many seconds, at most what a `Duration` can hold; `None` if they are negative or no number.
+fn duration(seconds: f64) -> Option<Duration> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) => Some(duration),
+        Err(_) => (seconds > 0.0).then_some(Duration::MAX),
+    }
 }
 
 /// The time by the server's clock, else by ours.
@@ -80,7 +106,16 @@ mod tests {
             (&[("retry-after", "17")], Some(17), Some(17)),
             (&[("retry-after", " 0 ")], Some(0), Some(0)),
             (&[("retry-after", "100000")], Some(300), Some(300)),
-            (&[("retry-after", "1e300")], None, None),
+            (&[("retry-after", "1e300")], Some(300), Some(300)),
+            (&[("retry-after", "1e999")], Some(300), Some(300)),
+            (&[("retry-after", "99999999999999999999")], Some(300), Some(300)),
+            (&[("retry-after", "18446744073709551616")], Some(300), Some(300)),
+            (&[("retry-after", "inf")], None, None),
+            (&[("retry-after", "infinity")], None, None),
+            (&[("retry-after", "")], None, None),
+            (&[("x-ratelimit-reset", "99999999999999999999")], None, Some(300)),
+            (&[DATE, ("ratelimit-reset", "99999999999999999999")], None, Some(300)),
+            (&[("auth0-client-quota-limit", "b=per_hour;q=10;r=0;t=99999999999999999999")], None, Some(300)),
             (&[("retry-after", "-3")], None, None),
             (&[("retry-after", "NaN")], None, None),
             (&[("retry-after", "soon")], None, None),

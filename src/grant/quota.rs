@@ -1,8 +1,9 @@
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 
-use super::pacing::{now, seconds, seconds_to, text};
+use super::pacing::{count, now, seconds, seconds_to, text};
+#[cfg(test)]
 use crate::clock::system_time;
 
 /// What is left of the tokens that the authorization server grants in a period, by its last answer with a token;
@@ -45,19 +46,20 @@ impl Quota {
 
 /// What an answer says of quotas, the scarcest first. `wall` is our time since the Unix epoch when it came.
 pub(super) fn told(headers: &HeaderMap, wall: Duration) -> Vec<Quota> {
-    let resets_at = |wait: Duration| system_time(wall.saturating_add(wait));
+    // A reset beyond all time is none that one could name.
+    let resets_at = |wait: Duration| UNIX_EPOCH.checked_add(wall.saturating_add(wait));
     let listed = buckets(headers).map(|bucket| Quota {
         limit: bucket.limit,
         remaining: bucket.remaining,
-        resets_at: bucket.wait.map(resets_at),
+        resets_at: bucket.wait.and_then(resets_at),
     });
     let single = ["x-ratelimit", "ratelimit"].into_iter().filter_map(|prefix| {
-        let number = |name: &str| text(headers, &format!("{prefix}-{name}"))?.parse().ok();
+        let number = |name: &str| count(text(headers, &format!("{prefix}-{name}"))?);
         let reset = text(headers, &format!("{prefix}-reset")).and_then(seconds);
         Some(Quota {
             limit: number("limit"),
             remaining: number("remaining")?,
-            resets_at: reset.map(|reset| resets_at(seconds_to(reset, now(headers, wall)))),
+            resets_at: reset.and_then(|reset| resets_at(seconds_to(reset, now(headers, wall)))),
         })
     });
     let mut all: Vec<_> = listed.chain(single).collect();
@@ -96,8 +98,8 @@ fn listed<'a>(headers: &'a HeaderMap, names: &'a [&str]) -> impl Iterator<Item =
                 bucket.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
             };
             Some(Bucket {
-                limit: part("q").and_then(|limit| limit.parse().ok()),
-                remaining: part("r")?.parse().ok()?,
+                limit: part("q").and_then(count),
+                remaining: count(part("r")?)?,
                 wait: part("t").and_then(seconds),
             })
         },
@@ -154,6 +156,8 @@ mod tests {
             ),
             (&[("x-ratelimit-limit", "100")], None),
             (&[("x-ratelimit-remaining", "-1")], None),
+            (&[("x-ratelimit-remaining", "99999999999999999999")], Some((None, u64::MAX, None))),
+            (&[("ratelimit", "\"a\";q=99999999999999999999;r=3")], Some((Some(u64::MAX), 3, None))),
             (&[("auth0-client-quota-limit", "b=per_hour;q=10;r=;t=1")], None),
             (&[("auth0-client-quota-limit", "q=x;r=1;t=NaN")], Some((None, 1, None))),
         ];

@@ -66,8 +66,7 @@ pub(super) fn unanswered(error: TransportError) -> Error {
         TransportErrorKind::TooLarge => Error::new(
             ErrorKind::InvalidResponse,
             "the answer of the authorization server is longer than 1 MiB",
-        )
-        .retryable(true),
+        ),
         TransportErrorKind::Other => unavailable("the request to the authorization server could not be sent"),
     };
     this.with_source(error)
@@ -162,14 +161,12 @@ fn uncoded(status: StatusCode) -> Error {
         .advice("a firewall or proxy may have sent this; or the credential is wrong"),
         404 | 405 | 410 => {
             Error::new(ErrorKind::InvalidResponse, format!("no token endpoint answered, but {status}"))
-                .retryable(true)
                 .advice("check `token_url` or `issuer`")
         }
         _ => Error::new(
             ErrorKind::InvalidResponse,
             format!("the token endpoint answered {status} without an OAuth error code"),
         )
-        .retryable(true)
         .advice("check `token_url`, and what the server wants in the request"),
     }
 }
@@ -191,7 +188,6 @@ fn redirection(answer: &Response<Bytes>, asked: &Asked<'_>, quoter: &Quoter<'_>)
         ErrorKind::InvalidResponse,
         format!("the token endpoint redirects{target} ({status}); the secret does not follow"),
     )
-    .retryable(!moved)
     .advice(if moved {
         "set `token_url` to it"
     } else {

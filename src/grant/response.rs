@@ -69,7 +69,7 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
             quotas: quota::told(answer.headers(), asked.answered.wall),
             ..token
         }),
-        None => Err(invalid(format!("the answer of the token endpoint {not_one}")).retryable(true)),
+        None => Err(invalid(format!("the answer of the token endpoint {not_one}"))),
     };
     outcome.map_err(|error| {
         error.with_server(origin::shown(asked.endpoint)).with_status(answer.status().as_u16())
@@ -78,7 +78,7 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
 
 fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result<TokenResponse> {
     let Some(token) = document.text("access_token") else {
-        return Err(invalid("the answer of the token endpoint has no access_token").retryable(true));
+        return Err(invalid("the answer of the token endpoint has no access_token"));
     };
     let scheme = if asked.proof.is_some() { Scheme::Dpop } else { Scheme::Bearer };
     check_type(document.text("token_type"), scheme, quoter)?;
@@ -87,9 +87,8 @@ fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result
     };
     let lifetime = match document.number("expires_in") {
         None => DEFAULT_LIFETIME,
-        Some(seconds) => duration(seconds).ok_or_else(|| {
-            invalid("the token had expired on arrival (expires_in is not above 0)").retryable(true)
-        })?,
+        Some(seconds) => duration(seconds)
+            .ok_or_else(|| invalid("the token had expired on arrival (expires_in is not above 0)"))?,
     };
     let scope = document.any_text("scope").map(str::to_owned);
     let missing_scopes = match &scope {

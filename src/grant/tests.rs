@@ -134,7 +134,7 @@ async fn one_plain_request() {
     let script = Script::new([token()]);
     let clock = Clock::Injected(Arc::new(Hands::default()));
     let endpoint = endpoint(&script, None);
-    let token = endpoint.request(&clock, &credentials("app", "s3cret", 0)).await.unwrap();
+    let token = endpoint.request(&clock, &credentials("app", "s3cret", 0), &Tries::default()).await.unwrap();
     assert_eq!(token.text.token(), "t0ken");
     assert_eq!(token.lifetime, Duration::from_secs(60));
     assert_eq!((token.sent.monotonic, token.round_trip), (Duration::from_secs(1), Duration::from_secs(1)));
@@ -153,7 +153,7 @@ async fn one_plain_request() {
 async fn post_puts_the_secret_into_the_body_only() {
     let script = Script::new([token()]);
     endpoint(&script, Some(ClientAuth::ClientSecretPost))
-        .request(&Clock::System, &credentials("a:p", "s+t", 0))
+        .request(&Clock::System, &credentials("a:p", "s+t", 0), &Tries::default())
         .await
         .unwrap();
     let [seen] = &script.take_seen()[..] else { panic!("not one request") };
@@ -204,7 +204,7 @@ async fn raw_is_tried_once_where_encoded_is_refused() {
         let script = Script::new(acts);
         let endpoint = endpoint(&script, None);
         for sent in attempts {
-            let _ = endpoint.request(&Clock::System, &credentials("app", "s+t:", 0)).await;
+            let _ = endpoint.request(&Clock::System, &credentials("app", "s+t:", 0), &Tries::default()).await;
             let seen: Vec<_> = script.take_seen().iter().map(|seen| seen.basic().unwrap()).collect();
             assert_eq!(&seen, sent, "{name}");
         }
@@ -220,7 +220,9 @@ async fn what_is_fixed_or_the_same_never_falls_back() {
         (Some(ClientAuth::ClientSecretPost), "s+t:"),
     ] {
         let script = Script::new([invalid_client(401)]);
-        let outcome = endpoint(&script, auth).request(&Clock::System, &credentials("app", secret, 0)).await;
+        let outcome = endpoint(&script, auth)
+            .request(&Clock::System, &credentials("app", secret, 0), &Tries::default())
+            .await;
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsRejected);
         assert_eq!(script.take_seen().len(), 1, "{secret}");
     }
@@ -230,8 +232,8 @@ async fn what_is_fixed_or_the_same_never_falls_back() {
 async fn the_proven_form_belongs_to_its_credentials() {
     let script = Script::new([invalid_client(401), token(), token()]);
     let endpoint = endpoint(&script, None);
-    endpoint.request(&Clock::System, &credentials("app", "s+t:", 0)).await.unwrap();
-    endpoint.request(&Clock::System, &credentials("app", "n+w", 1)).await.unwrap();
+    endpoint.request(&Clock::System, &credentials("app", "s+t:", 0), &Tries::default()).await.unwrap();
+    endpoint.request(&Clock::System, &credentials("app", "n+w", 1), &Tries::default()).await.unwrap();
     let seen: Vec<_> = script.take_seen().iter().map(|seen| seen.basic().unwrap()).collect();
     assert_eq!(seen, [ENCODED, RAW, "app:n%2Bw"]);
 }
@@ -249,8 +251,10 @@ async fn both_forms_refused() {
         (invalid_client(401), answer(400, &[], r#"{"error":"invalid_scope"}"#), ErrorKind::RequestRefused),
     ] {
         let script = Script::new([first, second]);
-        let error =
-            endpoint(&script, None).request(&Clock::System, &credentials("a", "s+t", 0)).await.unwrap_err();
+        let error = endpoint(&script, None)
+            .request(&Clock::System, &credentials("a", "s+t", 0), &Tries::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), kind);
         assert_eq!(script.take_seen().len(), 2);
     }
@@ -267,8 +271,10 @@ async fn what_the_transport_meets() {
         (Kind::Other, ErrorKind::AuthServerUnavailable),
     ] {
         let script = Script::new([Act::Fail(met)]);
-        let error =
-            endpoint(&script, None).request(&Clock::System, &credentials("a", "s+t", 0)).await.unwrap_err();
+        let error = endpoint(&script, None)
+            .request(&Clock::System, &credentials("a", "s+t", 0), &Tries::default())
+            .await
+            .unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (kind, true), "{met:?}");
         assert_eq!(error.server(), Some("https://as.example/token"));
         assert!(std::error::Error::source(&error).is_some());
@@ -289,7 +295,8 @@ fn an_attempt_may_move_between_threads_and_shows_no_secret() {
     fn is_send(_: impl Send) {}
     let script = Script::new([]);
     let endpoint = endpoint(&script, None);
-    is_send(endpoint.request(&Clock::System, &credentials("a", "canary", 0)));
+    let tries = Tries::default();
+    is_send(endpoint.request(&Clock::System, &credentials("a", "canary", 0), &tries));
     let mut endpoint = endpoint;
     endpoint.request.params.push(("pin".into(), "canary".into()));
     assert!(!format!("{endpoint:?}").contains("canary"));

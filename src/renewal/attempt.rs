@@ -9,53 +9,93 @@ use tracing::Instrument;
 use super::refresher::Refresher;
 use crate::credentials::{Credentials, Good, Known};
 use crate::error::Result;
-use crate::grant::{TokenResponse, is_authentication_refused};
+use crate::grant::{TokenResponse, Tries, is_authentication_refused};
 
 /// An answer of a credential source is good for so long, for all members of a family.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The credential that the outcome counts for or against, and the outcome.
-type Attempted = (Option<Arc<Credentials>>, Result<TokenResponse>);
+/// What an attempt came to.
+pub(super) struct Attempted {
+    /// The credential that the outcome counts for or against.
+    pub(super) used: Option<Arc<Credentials>>,
+    pub(super) outcome: Result<TokenResponse>,
+    /// How many token requests it took.
+    pub(super) requests: u32,
+    /// One of them was refused, or may have been, for who sent it.
+    pub(super) refused: bool,
+}
 
 type Changes = watch::Receiver<Option<Known>>;
 
-/// `None` where the credential that was sent has been replaced meanwhile.
+/// `None` if the credential that was sent has been replaced meanwhile.
 pub(super) async fn attempt(
     refresher: &Refresher,
     changes: &mut Changes,
     timeout: Duration,
 ) -> Option<Attempted> {
-    tokio::select! {
+    let tries = Tries::after(refresher.credential_refusals());
+    let mut refused = false;
+    let (used, outcome) = tokio::select! {
         biased;
-        attempted = requests(refresher, changes, timeout) => attempted,
+        attempted = requests(refresher, changes, timeout, &tries, &mut refused) => attempted?,
         () = refresher.clock.wait(timeout) => {
-            Some((refresher.credentials.get(), Err(refresher.endpoint.silent(timeout))))
+            (refresher.credentials.get(), Err(refresher.endpoint.silent(timeout)))
         }
-    }
+    };
+    Some(Attempted { used, outcome, requests: tries.sent(), refused })
 }
 
-/// At most two requests, one after the other.
-async fn requests(refresher: &Refresher, changes: &mut Changes, timeout: Duration) -> Option<Attempted> {
+/// The first time that a credential is refused, all that could have been meant is tried: another way to send it, what its
+/// source has by now, the next secret. From then on each check is one request, for one of these in turn.
+async fn requests(
+    refresher: &Refresher,
+    changes: &mut Changes,
+    timeout: Duration,
+    tries: &Tries,
+    refused: &mut bool,
+) -> Option<(Option<Arc<Credentials>>, Result<TokenResponse>)> {
     let asked = ask(refresher, changes, timeout, Good::For(FRESH)).await;
     let Some(first) = refresher.credentials.known() else {
         // Only a provider can have given nothing yet, and then the reason.
         return Some((None, Err(asked.err()?.with_server(refresher.endpoint.server()))));
     };
     let sent = refresher.clock.now();
-    let outcome = request(refresher, changes, &first, &first.current).await?;
-    let Err(refusal) = outcome else { return Some((Some(first.current), outcome)) };
-    if !is_authentication_refused(&refusal) {
-        return Some((Some(first.current), Err(refusal)));
+    let begins = match &first.next {
+        Some(next) if tries.begins_with_next_secret(true) => next,
+        _ => &first.current,
+    };
+    let mut outcome = request(refresher, changes, &first, begins, tries).await?;
+    let mut sent_as = begins;
+    // The turn of the next secret says nothing of the one that is in use.
+    if begins.generation != first.current.generation && outcome.as_ref().is_err_and(is_authentication_refused)
+    {
+        sent_as = &first.current;
+        outcome = request(refresher, changes, &first, sent_as, tries).await?;
     }
+    let refusal = match outcome {
+        Ok(response) => {
+            if sent_as.generation != first.current.generation {
+                refresher.credentials.promote(sent_as);
+            }
+            return Some((Some(sent_as.clone()), Ok(response)));
+        }
+        Err(error) if is_authentication_refused(&error) => error,
+        Err(error) => return Some((Some(first.current), Err(error))),
+    };
 
+    *refused = true;
     // What is wrong with the source was told.
     let _ = ask(refresher, changes, timeout, Good::Since(sent)).await;
     let second = refresher.credentials.known()?;
     let replaced = second.current.generation != first.current.generation;
-    let untried = if replaced { Some(&second.current) } else { second.next.as_ref() };
+    let untried = match &second.next {
+        _ if replaced => Some(&second.current),
+        Some(next) if tries.is_first() => Some(next),
+        _ => None,
+    };
     let Some(untried) = untried else { return Some((Some(second.current), Err(refusal))) };
     tracing::debug!(target: "evertoken", replaced, "credential refused; trying what comes next");
-    match request(refresher, changes, &second, untried).await? {
+    match request(refresher, changes, &second, untried, tries).await? {
         Ok(response) => {
             refresher.credentials.promote(untried);
             Some((Some(untried.clone()), Ok(response)))
@@ -87,13 +127,14 @@ async fn request(
     changes: &mut Changes,
     known: &Known,
     credentials: &Credentials,
+    tries: &Tries,
 ) -> Option<Result<TokenResponse>> {
     let replaced = changes
         .wait_for(|now| now.as_ref().is_none_or(|now| now.current.generation != known.current.generation));
     let span = tracing::debug_span!(target: "evertoken", "renewal", server = refresher.endpoint.server());
     tokio::select! {
         biased;
-        outcome = refresher.endpoint.request(&refresher.clock, credentials).instrument(span) => Some(outcome),
+        outcome = refresher.endpoint.request(&refresher.clock, credentials, tries).instrument(span) => Some(outcome),
         _ = replaced => None,
     }
 }

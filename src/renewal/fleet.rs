@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use super::plan::{Next, Plan};
+use super::plan::{Failure, Next, Plan};
 use super::policy::RenewalPolicy;
 use super::slot::Held;
 use super::token::AccessToken;
@@ -77,7 +77,8 @@ impl Fleet {
                 let left =
                     |moment| held.as_ref().map(|held| held.remaining(&moment)).filter(|left| !left.is_zero());
                 if out.contains(&minute) {
-                    plan.failed(&then, Error::new(ErrorKind::AuthServerUnavailable, "down"), left(then));
+                    let error = Error::new(ErrorKind::AuthServerUnavailable, "down");
+                    plan.failed(&then, Failure { error, requests: 1, refused: false }, left(then));
                 } else {
                     if plan.failures > 0 && left(at(back)).is_none() {
                         fleet.waits.push(time + after - back);

@@ -10,6 +10,8 @@ mod plan;
 mod policy;
 mod refresher;
 mod schedule;
+#[cfg(test)]
+mod slices;
 mod slot;
 mod status;
 mod stripes;

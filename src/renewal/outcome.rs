@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use super::attempt::Attempted;
 use super::events::Event;
-use super::plan::Next;
+use super::plan::{Failure, Next};
 use super::refresher::{GRACE, Inner, Refresher};
 use super::slot::Held;
 use super::telemetry::Report;
 use super::token::AccessToken;
 use crate::clock::{Moment, system_time};
-use crate::credentials::{Change, Credentials};
-use crate::error::{Error, ErrorKind, Result};
+use crate::credentials::Change;
+use crate::error::{Error, ErrorKind};
 use crate::grant::TokenResponse;
 
 /// What the task is to do.
@@ -80,7 +81,8 @@ impl Refresher {
     }
 
     /// What an attempt came to. A superseded task's outcome, and a stale credential's, change nothing.
-    pub(super) fn settle(&self, epoch: u64, used: Option<&Credentials>, outcome: Result<TokenResponse>) {
+    pub(super) fn settle(&self, epoch: u64, attempted: Attempted) {
+        let Attempted { used, outcome, requests, refused } = attempted;
         let (report, change) = {
             let mut inner = self.lock();
             if self.is_closed() || inner.task.pulse.epoch != epoch {
@@ -89,14 +91,15 @@ impl Refresher {
             inner.task.attempting = false;
             let change = self.take_note(&mut inner);
             let current = inner.known.as_ref().map(|known| &known.current);
-            let same_app = used.map(|used| &used.app_id) == current.map(|current| &current.app_id);
-            let stale = used.map(|used| used.generation) != current.map(|current| current.generation);
+            let same_app = used.as_ref().map(|used| &used.app_id) == current.map(|current| &current.app_id);
+            let stale =
+                used.as_ref().map(|used| used.generation) != current.map(|current| current.generation);
             let now = self.clock.now();
             let report = match outcome {
                 Ok(_) if !same_app => None,
                 Ok(response) => Some(self.take(&mut inner, &now, response)),
                 Err(_) if stale => None,
-                Err(error) => Some(self.fail(&mut inner, &now, error)),
+                Err(error) => Some(self.fail(&mut inner, &now, Failure { error, requests, refused })),
             };
             // What came during the attempt was not what failed.
             if change != Change::None {
@@ -139,7 +142,8 @@ impl Refresher {
             .schedule(lifetime, round_trip, refresh_in)
             .filter(|schedule| now.since(&sent) < schedule.serve_for);
         let Some(schedule) = schedule else {
-            return self.fail(inner, now, Error::expired_on_arrival().with_server(self.endpoint.server()));
+            let error = Error::expired_on_arrival().with_server(self.endpoint.server());
+            return self.fail(inner, now, Failure { error, requests: 1, refused: false });
         };
         // One that is there again before the renewal is no matter.
         let scarce = quotas
@@ -160,6 +164,7 @@ impl Refresher {
         let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
         let mut held = Held::new(token, schedule, sent, after_refusal);
         held.inherited = again.is_some_and(|held| held.inherited);
+        held.refused = again.is_some_and(|held| held.refused);
         self.slot.store(Some(held));
         inner.last_renewal = Some(*now);
         inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
@@ -172,13 +177,9 @@ impl Refresher {
         Report::Renewed { lifetime, round_trip, missing_scopes, quota, low: low.is_some() }
     }
 
-    fn fail(&self, inner: &mut Inner, now: &Moment, error: Error) -> Report {
-        let held = self.slot.held();
-        let remaining = held.as_deref().map(|held| held.remaining(now)).filter(|left| !left.is_zero());
-        let error = inner.plan.failed(now, error, remaining);
-        if let Some(held) = held.filter(|held| held.withheld) {
-            self.slot.store(Some(held.withholding(false)));
-        }
+    fn fail(&self, inner: &mut Inner, now: &Moment, failure: Failure) -> Report {
+        let remaining = self.keep_serving(now);
+        let error = inner.plan.failed(now, failure, remaining);
         if error.kind() == ErrorKind::CredentialsRejected {
             inner.events.send(Event::CredentialsRejected { error: error.clone() });
         }
@@ -187,7 +188,20 @@ impl Refresher {
         Report::Failed { error, remaining }
     }
 
-    /// The task of this epoch is gone, by a panic or with its runtime. The waiters start another.
+    /// Hands out what is held for as long as it may be served while renewals fail. Returns how long that is, `None` if
+    /// there is nothing to serve.
+    fn keep_serving(&self, now: &Moment) -> Option<Duration> {
+        let held = self.slot.held()?;
+        let longer = if held.withheld { Some(held.withholding(false)) } else { held.extended(now) };
+        let remaining = longer.as_ref().unwrap_or(&held).remaining(now);
+        if longer.is_some() {
+            self.slot.store(longer);
+        }
+        Some(remaining).filter(|left| !left.is_zero())
+    }
+
+    /// The task of this epoch is gone, by a panic or with its runtime. The waiters start another, which begins with the
+    /// pause after a failure if an attempt was under way: what panics would do so again at once, in a whole fleet together.
     pub(super) fn died(&self, epoch: u64) {
         {
             let mut inner = self.lock();
@@ -195,7 +209,11 @@ impl Refresher {
                 return;
             }
             inner.task.alive = false;
-            inner.task.attempting = false;
+            if std::mem::take(&mut inner.task.attempting) && !self.is_closed() {
+                let now = self.clock.now();
+                let remaining = self.keep_serving(&now);
+                inner.plan.interrupted(&now, remaining);
+            }
         }
         self.hand_out_again();
         self.bump();
@@ -208,7 +226,8 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::credentials::{AppCredentials, CredentialCell};
+    use crate::credentials::{AppCredentials, CredentialCell, Credentials};
+    use crate::error::Result;
     use crate::grant::{Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint};
     use crate::renewal::policy::RenewalPolicy;
     use crate::renewal::slot::Look;
@@ -227,6 +246,26 @@ mod tests {
         let source = AppCredentials::new("id", "one").into();
         let credentials = Arc::new(CredentialCell::open(source, true).unwrap());
         Refresher::new(endpoint, credentials, Clock::System, RenewalPolicy::default(), None, Some(1))
+    }
+
+    fn settle(
+        refresher: &Refresher,
+        epoch: u64,
+        used: Option<Arc<Credentials>>,
+        outcome: Result<TokenResponse>,
+    ) {
+        refresher.settle(epoch, Attempted { used, outcome, requests: 1, refused: false });
+    }
+
+    #[test]
+    fn an_attempt_that_panics_is_followed_by_a_pause() {
+        let refresher = refresher();
+        refresher.lock().task.attempting = true;
+        refresher.died(0);
+        let due = refresher.status().next_attempt;
+        assert_eq!(due, None, "no task is there");
+        let due = refresher.lock().plan.due_in(&refresher.clock.now(), None).unwrap();
+        assert!(due > Duration::from_millis(100), "{due:?}");
     }
 
     fn token(refresher: &Refresher) -> TokenResponse {
@@ -248,9 +287,9 @@ mod tests {
         let old = refresher.credentials.get();
         refresher.credentials.set("id".into(), "two".into()).unwrap();
         refresher.credential_changed();
-        refresher.settle(0, old.as_deref(), Err(Error::new(ErrorKind::CredentialsRejected, "no")));
+        settle(&refresher, 0, old.clone(), Err(Error::new(ErrorKind::CredentialsRejected, "no")));
         assert_eq!(refresher.status().state, State::Starting);
-        refresher.settle(0, old.as_deref(), Ok(token(&refresher)));
+        settle(&refresher, 0, old, Ok(token(&refresher)));
         assert_eq!(refresher.status().state, State::Fresh, "a token of the same app id is as good as any");
     }
 
@@ -260,21 +299,21 @@ mod tests {
         let old = refresher.credentials.get();
         refresher.credentials.set("other".into(), "two".into()).unwrap();
         refresher.credential_changed();
-        refresher.settle(0, old.as_deref(), Ok(token(&refresher)));
+        settle(&refresher, 0, old, Ok(token(&refresher)));
         assert!(matches!(refresher.look(), Look::Nothing));
     }
 
     #[test]
     fn an_inherited_token_is_its_parents_to_revoke() {
         let (parent, child) = (refresher(), refresher());
-        parent.settle(0, parent.credentials.get().as_deref(), Ok(token(&parent)));
+        settle(&parent, 0, parent.credentials.get(), Ok(token(&parent)));
         child.inherit(&parent.slot.held().unwrap());
-        child.settle(0, child.credentials.get().as_deref(), Ok(token(&child)));
+        settle(&child, 0, child.credentials.get(), Ok(token(&child)));
         assert!(child.close().token.is_none(), "given again, it is still the same");
         let other = refresher();
         other.inherit(&parent.slot.held().unwrap());
         let own = TokenResponse { text: TokenText::new(Scheme::Bearer, "own").unwrap(), ..token(&other) };
-        other.settle(0, other.credentials.get().as_deref(), Ok(own));
+        settle(&other, 0, other.credentials.get(), Ok(own));
         assert!(other.close().token.is_some());
         assert!(parent.close().token.is_some());
     }
@@ -282,8 +321,7 @@ mod tests {
     #[test]
     fn a_superseded_task_changes_nothing() {
         let refresher = refresher();
-        let credentials = refresher.credentials.get();
-        refresher.settle(7, credentials.as_deref(), Ok(token(&refresher)));
+        settle(&refresher, 7, refresher.credentials.get(), Ok(token(&refresher)));
         assert!(matches!(refresher.look(), Look::Nothing));
         assert!(matches!(refresher.next_step(7), Step::Stop));
         assert!(!refresher.beat(7) && refresher.beat(0));

@@ -1,3 +1,5 @@
+//! What the refresher does next, as a pure function of what it is told: no clock, no lock, no I/O.
+
 use std::time::Duration;
 
 use super::backoff::Backoff;
@@ -19,8 +21,15 @@ pub(crate) struct Plan {
     backoff: Backoff,
     /// When the last attempt began: the floor counts from here.
     last_attempt: Option<Moment>,
+    last_timeout: Duration,
     /// After a failure: the pause, counted from its end.
     pause: Option<Pause>,
+    /// The same if a caller waits meanwhile; `None` if that makes no difference.
+    brisk: Option<Pause>,
+    /// A caller has waited for a token since the last outcome.
+    demanded: bool,
+    /// An attempt took so long that the next one is given all the time that the policy allows.
+    slow: bool,
     /// Since the first failure without a success.
     failing_since: Option<Moment>,
     /// What a server asked for with Retry-After; it outlives a change of credential.
@@ -31,9 +40,17 @@ pub(crate) struct Plan {
     cooldown: Option<Pause>,
     /// Since a source of credentials last had an attempt come earlier.
     woken: Option<Pause>,
+    /// It has done so more than once since the last success.
+    restless: bool,
     /// Somebody waits for a token or noticed that it is overdue; ends an idle rest.
     wanted: bool,
     unused: u32,
+    /// How often the server has refused the credential or the request, counted from the first time in this generation of
+    /// the credentials, and how many requests that took.
+    refusals: u32,
+    spent: u32,
+    /// How many of them were for the credential.
+    credential_refusals: u32,
     pub(crate) failures: u32,
     pub(crate) last_error: Option<Error>,
     /// The last answer does not mend by itself: it is every caller's answer until something changes.
@@ -50,6 +67,15 @@ impl Pause {
     fn left(&self, now: &Moment) -> Duration {
         self.length.saturating_sub(now.since(&self.since))
     }
+}
+
+/// An attempt that came to no token.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// How many token requests it took.
+    pub(crate) requests: u32,
+    /// One of them was refused, or may have been, for who sent it.
+    pub(crate) refused: bool,
 }
 
 /// What the refresher does next.
@@ -69,15 +95,23 @@ impl Plan {
             backoff: Backoff::new(&policy, seed),
             policy,
             last_attempt: None,
+            last_timeout: Duration::ZERO,
             pause: None,
+            brisk: None,
+            demanded: false,
+            slow: false,
             failing_since: None,
             hold_off: None,
             floor: schedule::floor(Duration::MAX),
             forced: false,
             cooldown: None,
             woken: None,
+            restless: false,
             wanted: false,
             unused: 0,
+            refusals: 0,
+            spent: 0,
+            credential_refusals: 0,
             failures: 0,
             last_error: None,
             refused: None,
@@ -88,6 +122,9 @@ impl Plan {
     pub(crate) fn due_in(&self, now: &Moment, held: Option<&Held>) -> Option<Duration> {
         let live = held.filter(|held| !held.remaining(now).is_zero());
         let wish = match (&self.pause, live) {
+            (Some(pause), None) if self.demanded => {
+                self.brisk.map_or(Duration::MAX, |brisk| brisk.left(now)).min(pause.left(now))
+            }
             (Some(pause), _) => pause.left(now),
             (None, Some(held)) if !self.forced => {
                 let left = held.schedule.renew_after.saturating_sub(now.since(&held.anchor));
@@ -99,11 +136,15 @@ impl Plan {
             (None, None) if self.rests(held) => return None,
             _ => Duration::ZERO,
         };
-        let floor = self
-            .last_attempt
-            .map_or(Duration::ZERO, |began| Pause { since: began, length: self.floor }.left(now));
+        // After a failure the pause alone says when; the floor is for renewals that succeed too often.
+        let floor = if self.pause.is_some() { Duration::ZERO } else { self.floor_left(now) };
         let hold_off = self.hold_off.map_or(Duration::ZERO, |pause| pause.left(now));
         Some(wish.max(floor).max(hold_off))
+    }
+
+    fn floor_left(&self, now: &Moment) -> Duration {
+        let since = self.last_attempt.map(|since| Pause { since, length: self.floor });
+        since.map_or(Duration::ZERO, |pause| pause.left(now))
     }
 
     fn rests(&self, held: Option<&Held>) -> bool {
@@ -119,7 +160,12 @@ impl Plan {
             Some(Duration::ZERO) => {
                 self.last_attempt = Some(*now);
                 let remaining = held.map(|held| held.remaining(now)).filter(|left| !left.is_zero());
-                Next::Attempt { timeout: schedule::attempt_timeout(&self.policy, remaining) }
+                let timeout = match remaining {
+                    None if !self.slow => schedule::first_timeout(&self.policy),
+                    remaining => schedule::attempt_timeout(&self.policy, remaining),
+                };
+                self.last_timeout = timeout;
+                Next::Attempt { timeout }
             }
             Some(left) => Next::Sleep(left),
         }
@@ -156,23 +202,81 @@ impl Plan {
         self.clear_failures();
         self.hold_off = None;
         self.wanted = false;
+        self.demanded = false;
+        self.slow = false;
+        (self.woken, self.restless) = (None, false);
         std::mem::take(&mut self.forced)
     }
 
-    /// An attempt failed; gives the error as callers see it, with the time to the next attempt.
-    pub(crate) fn failed(&mut self, now: &Moment, error: Error, remaining: Option<Duration>) -> Error {
+    /// Notes an attempt that failed. Returns the error as callers see it, with the time to the next attempt.
+    pub(crate) fn failed(&mut self, now: &Moment, failure: Failure, remaining: Option<Duration>) -> Error {
+        let Failure { error, requests, refused } = failure;
         self.failures = self.failures.saturating_add(1);
-        self.forced = false;
-        let failing = now.since(self.failing_since.get_or_insert(*now));
-        let length =
-            if error.is_retryable() { self.backoff.pause(remaining, failing) } else { self.backoff.probe() };
-        self.pause = Some(Pause { since: *now, length });
-        self.hold_off = error.retry_after().map(|length| Pause { since: *now, length });
+        self.note_failure(now, remaining);
+        if refused {
+            self.credential_refusals = self.credential_refusals.saturating_add(1);
+        }
+        if refused || !error.is_retryable() {
+            self.note_refusal(now, &error, requests);
+        }
+        self.hold_off =
+            error.retry_after().map(|wait| Pause { since: *now, length: self.backoff.spread(wait) });
         let due = self.due_in(now, None);
         let error = error.with_retry_after(due);
         self.refused = (!error.is_retryable()).then(|| error.clone());
         self.last_error = Some(error.clone());
         error
+    }
+
+    /// Notes an attempt that came to no end, since the task that made it is gone.
+    pub(crate) fn interrupted(&mut self, now: &Moment, remaining: Option<Duration>) {
+        self.note_failure(now, remaining);
+    }
+
+    fn note_failure(&mut self, now: &Moment, remaining: Option<Duration>) {
+        self.forced = false;
+        let failing = now.since(self.failing_since.get_or_insert(*now));
+        let took = self.last_attempt.map_or(Duration::ZERO, |began| now.since(&began));
+        self.slow |= took >= self.last_timeout / 2;
+        self.demanded = false;
+        self.pause = Some(Pause { since: *now, length: self.backoff.pause(remaining, failing, self.floor) });
+        self.brisk = Some(Pause { since: *now, length: self.backoff.brisk() });
+    }
+
+    /// Replaces the backoff's pause by that before the next check. Two checks come soon, for servers that replicate, but
+    /// only if that makes no more than five token requests in the first minute: some servers lock a client that is
+    /// refused too often.
+    fn note_refusal(&mut self, now: &Moment, error: &Error, requests: u32) {
+        self.spent = self.spent.saturating_add(requests);
+        let affordable = match self.spent {
+            0..=3 => 0,
+            4 => 1,
+            _ => 2,
+        };
+        let nth = self.refusals.max(affordable);
+        self.refusals = nth.saturating_add(1);
+        // Without an OAuth code it may be the word of a firewall, and that may change its mind.
+        let is_doubtful = error.is_retryable() && nth >= 2;
+        let backoff = self.pause.filter(|_| is_doubtful).map(|pause| pause.length);
+        let (length, brisk) = match backoff {
+            Some(pause) => {
+                let least = self.backoff.doubtful();
+                (pause.max(least), Some(Pause { since: *now, length: least }))
+            }
+            None => (self.backoff.check(nth), None),
+        };
+        // What a source gives that has something new each time is tried no more often for it.
+        let length = if self.restless { length.max(LEAST_BETWEEN_WAKINGS) } else { length };
+        if self.restless {
+            self.woken = Some(Pause { since: *now, length: LEAST_BETWEEN_WAKINGS });
+        }
+        self.pause = Some(Pause { since: *now, length });
+        self.brisk = brisk;
+    }
+
+    /// How often the credential that is in use has been refused already.
+    pub(crate) fn credential_refusals(&self) -> u32 {
+        self.credential_refusals
     }
 
     /// A credential that was set by hand and not tried yet wakes everything but a server's Retry-After.
@@ -186,16 +290,24 @@ impl Plan {
     /// backoff's ladder nor the floor is forgotten.
     pub(crate) fn credential_given(&mut self, now: &Moment) {
         self.refused = None;
+        self.forget_refusals();
         let Some(pause) = self.pause else { return };
-        let length = self.woken.map_or(Duration::ZERO, |woken| woken.left(now));
+        let length = self.woken.map_or(Duration::ZERO, |woken| woken.left(now)).max(self.floor_left(now));
         if length < pause.left(now) {
             self.pause = Some(Pause { since: *now, length });
+            self.restless = self.woken.is_some();
             self.woken = Some(Pause { since: *now, length: length + LEAST_BETWEEN_WAKINGS });
         }
     }
 
+    fn forget_refusals(&mut self) {
+        (self.refusals, self.spent, self.credential_refusals) = (0, 0, 0);
+    }
+
     fn clear_failures(&mut self) {
         self.pause = None;
+        self.brisk = None;
+        self.forget_refusals();
         self.failing_since = None;
         self.failures = 0;
         self.last_error = None;
@@ -221,8 +333,12 @@ impl Plan {
         true
     }
 
-    pub(crate) fn want(&mut self) {
+    /// A caller looks for a token. Returns whether that brings the next attempt forward.
+    pub(crate) fn want(&mut self) -> bool {
         self.wanted = true;
+        let news = !std::mem::replace(&mut self.demanded, true);
+        let brisk = self.brisk.as_ref().map(|brisk| brisk.length);
+        news && brisk.is_some() && brisk < self.pause.as_ref().map(|pause| pause.length)
     }
 
     /// The last answer as a caller gets it now, with the time to the next attempt as it is now.
@@ -240,6 +356,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grant::is_authentication_refused;
     use crate::renewal::token::AccessToken;
     use crate::secret::{Scheme, TokenText};
 
@@ -274,7 +391,7 @@ mod tests {
     #[test]
     fn cold_asks_at_once_then_sleeps_to_renew_at() {
         let mut plan = plan();
-        assert_eq!(plan.next(&at(0.0), None), Next::Attempt { timeout: s(10) });
+        assert_eq!(plan.next(&at(0.0), None), Next::Attempt { timeout: s(4) });
         let held = take(&mut plan, 0.0, 100, None);
         assert_eq!(plan.next(&at(1.0), Some(&held)), Next::Sleep(s(89)));
         assert_eq!(
@@ -298,30 +415,123 @@ mod tests {
         let mut plan = plan();
         plan.next(&at(0.0), None);
         let error = Error::new(ErrorKind::Throttled, "slow down").with_retry_after(Some(s(60)));
-        assert_eq!(plan.failed(&at(0.0), error, None).retry_after(), Some(s(60)));
+        let wait = plan.failed(&at(0.0), failure(error, 1), None).retry_after().unwrap();
+        assert!((s(60)..=s(90)).contains(&wait), "{wait:?}");
         plan.credential_changed();
-        assert_eq!(plan.next(&at(1.0), None), Next::Sleep(s(59)));
+        assert_eq!(plan.next(&at(1.0), None), Next::Sleep(wait - s(1)));
+    }
+
+    fn failure(error: Error, requests: u32) -> Failure {
+        let refused = is_authentication_refused(&error);
+        Failure { error, requests, refused }
+    }
+
+    fn rejected() -> Error {
+        Error::new(ErrorKind::CredentialsRejected, "no")
+    }
+
+    /// When attempts begin, to the tenth of a second, if each fails with `error` after so many requests.
+    fn attempts(plan: &mut Plan, seconds: u32, requests: u32, error: impl Fn() -> Error) -> Vec<f64> {
+        let mut attempts = Vec::new();
+        for tenth in 0..10 * seconds {
+            let now = at(f64::from(tenth) / 10.0);
+            if let Next::Attempt { .. } = plan.next(&now, None) {
+                attempts.push(f64::from(tenth) / 10.0);
+                let requests = if attempts.len() == 1 { requests } else { 1 };
+                plan.failed(&now, failure(error(), requests), None);
+            }
+        }
+        attempts
     }
 
     #[test]
-    fn a_refused_credential_is_probed_slowly_and_wakes_when_it_changes() {
+    fn a_refused_credential_is_checked_soon_then_slowly_and_at_once_when_it_changes() {
+        let mut plan = plan();
+        let begun = attempts(&mut plan, 1_500, 1, rejected);
+        assert!((4.0..=6.1).contains(&begun[1]) && (20.0..=30.2).contains(&begun[2]), "{begun:?}");
+        assert!(begun[2..].windows(2).all(|pair| (60.0..=300.1).contains(&(pair[1] - pair[0]))), "{begun:?}");
+        assert!(plan.is_rejected());
+        plan.credential_changed();
+        assert!(matches!(plan.next(&at(1_500.0), None), Next::Attempt { .. }) && !plan.is_rejected());
+        plan.failed(&at(1_500.1), failure(rejected(), 1), None);
+        assert!(plan.due_in(&at(1_500.1), None).unwrap() <= s(6), "it may be as new as the first one was");
+    }
+
+    #[test]
+    fn fallbacks_and_checks_are_five_requests_in_the_first_minute_together() {
+        for requests in 1..=5 {
+            let begun = attempts(&mut plan(), 60, requests, rejected);
+            let sent = begun.len() as u32 - 1 + requests;
+            assert!(sent <= 5, "{requests} at first, {sent} in the first minute: {begun:?}");
+            assert!(sent >= 3, "{requests} at first, {sent} in the first minute: {begun:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_refusal_is_checked_as_rarely_but_never_so_slowly() {
+        let forbidden = || Error::new(ErrorKind::RequestRefused, "403").with_status(403).retryable(true);
+        let mut plan = plan();
+        let begun = attempts(&mut plan, 600, 3, forbidden);
+        assert!(begun.iter().filter(|begun| **begun < 60.0).count() + 2 <= 5, "{begun:?}");
+        assert!(
+            begun.windows(2).skip(2).all(|pair| (40.0..=200.1).contains(&(pair[1] - pair[0]))),
+            "{begun:?}"
+        );
+        assert!(!plan.is_rejected());
+    }
+
+    #[test]
+    fn a_caller_without_a_token_brings_a_late_attempt_forward() {
+        let mut plan = plan();
+        let begun = attempts(&mut plan, 100, 1, unavailable);
+        let now = at(100.0);
+        let due = plan.due_in(&now, None).unwrap();
+        plan.next(&at(100.0 + due.as_secs_f64()), None);
+        let now = at(now.monotonic.as_secs_f64() - 1_000.0 + due.as_secs_f64());
+        let late = plan.failed(&now, failure(unavailable(), 1), None).retry_after().unwrap();
+        assert!(late >= s(15), "{late:?} after {begun:?}");
+        assert!(plan.want() && !plan.want(), "news once");
+        let due = plan.due_in(&now, None).unwrap();
+        assert!((s(4)..=s(8)).contains(&due), "{due:?}");
+        let error = Error::new(ErrorKind::Throttled, "429").with_retry_after(Some(s(60)));
+        plan.failed(&now, failure(error, 1), None);
+        assert!(plan.want());
+        assert!(plan.due_in(&now, None).unwrap() >= s(60), "but not before the server wants it");
+        plan.failed(&now, failure(rejected(), 1), None);
+        plan.failed(&now, failure(rejected(), 1), None);
+        plan.failed(&now, failure(rejected(), 1), None);
+        assert!(!plan.want());
+        assert!(plan.due_in(&now, None).unwrap() >= s(60), "nor a refused credential");
+    }
+
+    #[test]
+    fn a_first_attempt_that_hangs_leaves_time_for_one_that_is_given_more() {
+        let mut plan = plan();
+        assert_eq!(plan.next(&at(0.0), None), Next::Attempt { timeout: s(4) });
+        let due = plan.failed(&at(4.0), failure(unavailable(), 1), None).retry_after().unwrap();
+        assert!(due <= s(1), "{due:?}");
+        assert_eq!(plan.next(&at(5.0), None), Next::Attempt { timeout: s(10) });
+        plan.failed(&at(5.1), failure(unavailable(), 1), None);
+        assert_eq!(plan.next(&at(20.0), None), Next::Attempt { timeout: s(10) }, "also the one after it");
+        let held = take(&mut plan, 28.0, 100, None);
+        assert_eq!(plan.next(&at(228.0), Some(&held)), Next::Attempt { timeout: s(4) });
+        plan.failed(&at(228.1), failure(unavailable(), 1), None);
+        assert_eq!(plan.next(&at(248.0), None), Next::Attempt { timeout: s(4) }, "it failed, but quickly");
+    }
+
+    #[test]
+    fn the_floor_is_for_renewals_that_succeed_and_not_for_retries() {
         let mut plan = plan();
         plan.next(&at(0.0), None);
-        let error = plan.failed(&at(0.1), Error::new(ErrorKind::CredentialsRejected, "no"), None);
-        assert!(error.retry_after().unwrap() >= s(60) && plan.is_rejected());
-        assert!(matches!(plan.next(&at(59.0), None), Next::Sleep(_)));
-        assert!(matches!(plan.next(&at(401.0), None), Next::Attempt { .. }));
-        plan.failed(&at(401.0), Error::new(ErrorKind::CredentialsRejected, "no"), None);
-        plan.credential_changed();
-        assert!(matches!(plan.next(&at(401.1), None), Next::Attempt { .. }) && !plan.is_rejected());
+        let due = plan.failed(&at(0.0), failure(unavailable(), 1), None).retry_after().unwrap();
+        assert!((Duration::from_millis(200)..=Duration::from_millis(800)).contains(&due), "{due:?}");
     }
 
     #[test]
     fn what_a_source_gives_is_tried_at_once_but_not_time_and_again() {
-        let rejected = || Error::new(ErrorKind::CredentialsRejected, "no");
         let mut plan = plan();
         plan.next(&at(0.0), None);
-        plan.failed(&at(0.1), rejected(), None);
+        plan.failed(&at(0.1), failure(rejected(), 1), None);
         plan.credential_given(&at(0.2));
         assert!(!plan.is_rejected() && plan.failures == 1);
         assert_eq!(plan.next(&at(0.2), None), Next::Sleep(Duration::from_millis(800)), "the floor holds");
@@ -330,11 +540,17 @@ mod tests {
             let now = at(f64::from(tenth) / 10.0);
             if let Next::Attempt { .. } = plan.next(&now, None) {
                 attempts.push(tenth);
-                plan.failed(&now, rejected(), None);
+                plan.failed(&now, failure(rejected(), 1), None);
             }
             plan.credential_given(&now);
         }
-        assert_eq!(attempts, [10, 102, 202, 302]);
+        // The second is an early check, of what the source had given by then.
+        assert!(attempts[0] == 10 && (50..=70).contains(&attempts[1]), "{attempts:?}");
+        assert!(
+            attempts[2..].windows(2).all(|pair| (100..=110).contains(&(pair[1] - pair[0]))),
+            "{attempts:?}"
+        );
+        assert_eq!(attempts.len(), 5, "{attempts:?}");
     }
 
     #[test]
@@ -362,7 +578,7 @@ mod tests {
         let mut plan = plan();
         plan.next(&at(0.0), None);
         let held = take(&mut plan, 0.0, 100, None);
-        plan.failed(&at(90.0), unavailable(), Some(s(5)));
+        plan.failed(&at(90.0), failure(unavailable(), 1), Some(s(5)));
         assert!(!plan.may_invalidate(&at(90.5), &held));
     }
 

@@ -1,3 +1,5 @@
+//! What users may set about renewal. The numbers that follow from it lie in `schedule` and `backoff`.
+
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -28,7 +30,7 @@ impl Default for RenewalPolicy {
             renew_at: 0.9,
             jitter: 0.23,
             leeway: None,
-            backoff_base: Duration::from_millis(500),
+            backoff_base: Duration::from_millis(800),
             backoff_cap: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
             idle_lifetimes: None,
@@ -51,32 +53,36 @@ impl RenewalPolicy {
         self
     }
 
-    /// How long before its expiry a token is no longer handed out, at least 20 ms and at most half of the life. By
+    /// Sets how long before its expiry a token is no longer handed out, at least 20 ms and at most half of the life. By
     /// default 5 % of the life, but between 1.01 s and 30 s, and at most 35 % of the life: a JWT's `exp` has whole
     /// seconds, so that a token may end a second before its `expires_in` says.
+    ///
+    /// While renewals fail, a token that the API has not refused is served through the default leeway, up to 10 ms before
+    /// its expiry: that is no worse than an error. A leeway that is set here holds then, too.
     pub fn leeway(mut self, leeway: Duration) -> Self {
         self.leeway = Some(leeway);
         self
     }
 
-    /// The first step of the exponential backoff, 0.5 s by default; the pause is drawn between zero and the step
-    /// (at the last step between half of it and all), and is never shorter than the floor of min(1 s, a tenth of the
-    /// life) between two attempts.
+    /// Sets the first step of the exponential backoff, 0.8 s by default. The pause is a quarter of the step plus a draw over
+    /// the rest; at the last step it is at least half of it. By default a client makes at most four attempts in 3 s.
     pub fn backoff_base(mut self, base: Duration) -> Self {
         self.backoff_base = base;
         self
     }
 
-    /// The last step of the backoff while no token is held, 30 s by default; once attempts have failed for more than
+    /// Sets the last step of the backoff while no token is held, 30 s by default; once attempts have failed for more than
     /// three times that, a third of that time, up to ten times the step. While a token is held it is ten times the
-    /// step, and at most nine tenths of what is left of the token's life.
+    /// step, and at most nine tenths of what is left of the token's life. While a caller waits without a token the pause is
+    /// 4 to 8 s at most, so that it ends before the caller's default deadline.
     pub fn backoff_cap(mut self, cap: Duration) -> Self {
         self.backoff_cap = cap;
         self
     }
 
-    /// How long one attempt may take, 10 s by default. While a token is held it is at most half of what is left of
-    /// its life, but not less than 1 s.
+    /// Sets how long one attempt may take, 10 s by default. While a token is held it is at most half of what is left of
+    /// its life, but not less than 1 s. Without a token the first attempt gets 4 s at most, so that one request that hangs
+    /// leaves callers the time for a second; after one that took long the next gets all of it.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self

@@ -1,3 +1,9 @@
+//! What readers and the task share: the handle that callers ask, wait at and wake. The task itself, and what becomes of its
+//! attempts, lie in `task` and `outcome`.
+//!
+//! `inner` guards the plan and all that is known of the task. The slot is written under it (but for what a reader corrects by
+//! compare-and-swap) and read without it. The credentials' own locks may be taken under it, and never the other way round.
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -172,7 +178,10 @@ impl Refresher {
         if self.is_closed() {
             return None;
         }
-        inner.plan.want();
+        if inner.plan.want() {
+            // A caller that need not wait, since the attempt comes too late for it, has the task look again all the same.
+            self.wake.notify_one();
+        }
         let task = &inner.task;
         let overslept = !task.attempting && now.monotonic > task.due + GRACE;
         (!task.alive || overslept).then_some(task.pulse)
@@ -281,7 +290,13 @@ impl Refresher {
             if held.withheld {
                 return Invalidation::Renewing;
             }
-            if self.is_closed() || !inner.plan.may_invalidate(&now, &held) {
+            if self.is_closed() {
+                return Invalidation::Kept;
+            }
+            if !inner.plan.may_invalidate(&now, &held) {
+                if !held.refused {
+                    self.slot.store(Some(held.refused()));
+                }
                 return Invalidation::Kept;
             }
             self.slot.store(Some(held.withholding(true)));
@@ -311,9 +326,8 @@ impl Refresher {
         let change = {
             let mut inner = self.lock();
             let change = self.take_note(&mut inner);
-            if change != Change::None {
-                inner.plan.credential_changed();
-            }
+            // Also if the task has taken note first: what it knows of the backoff is of the old credential.
+            inner.plan.credential_changed();
             change
         };
         self.tell_change(change);
@@ -342,6 +356,11 @@ impl Refresher {
         if matches!(change, Change::Secret | Change::AppId) {
             Report::Rotated.tell(&self.endpoint);
         }
+    }
+
+    /// How often the server has refused the credential that is in use, since it was first used.
+    pub(super) fn credential_refusals(&self) -> u32 {
+        self.lock().plan.credential_refusals()
     }
 
     /// Whether the server refuses the credential, as far as is known.

@@ -1,3 +1,5 @@
+//! When a token is renewed and until when it is served: pure arithmetic, no clock.
+
 use std::time::Duration;
 
 use super::policy::RenewalPolicy;
@@ -11,6 +13,9 @@ pub(crate) struct Schedule {
     pub(crate) renew_after: Duration,
     /// Serve-until.
     pub(crate) serve_for: Duration,
+    /// Serve-until while renewals fail: through the default leeway, up to expiry less the lag of the read path's clocks.
+    /// The same as `serve_for` if the user set the leeway.
+    pub(crate) last_resort: Duration,
     /// From here on a read looks whether the refresher is alive: renew-at plus a tenth of the life.
     pub(crate) fresh_for: Duration,
     /// The least time between the beginnings of two attempts.
@@ -20,6 +25,7 @@ pub(crate) struct Schedule {
 const FLOOR: Duration = Duration::from_secs(1);
 const LEAST_LEEWAY: Duration = Duration::from_millis(20);
 const MOST_LEEWAY: Duration = Duration::from_secs(30);
+const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
 
 impl Schedule {
     /// `draw` lies between 0 and 1 and is drawn once per token. `None` where so short a life leaves nothing.
@@ -34,6 +40,10 @@ impl Schedule {
         if serve_for.is_zero() {
             return None;
         }
+        let last_resort = match policy.leeway {
+            Some(_) => serve_for,
+            None => life.saturating_sub(COARSE_LAG).max(serve_for),
+        };
         let floor = floor(life);
         let jitter = life.mul_f64(policy.jitter * draw.clamp(0.0, 1.0));
         let latest = life.mul_f64(policy.renew_at);
@@ -44,7 +54,7 @@ impl Schedule {
         let renew_after =
             planned.min(serve_for.saturating_sub(margin(floor, round_trip))).max(floor).min(serve_for);
         let fresh_for = (renew_after + life / 10).min(serve_for);
-        Some(Self { renew_after, serve_for, fresh_for, floor })
+        Some(Self { renew_after, serve_for, last_resort, fresh_for, floor })
     }
 
     /// The same with the renewal put off to some time after `until`, as far as the life allows. `draw` spreads out those
@@ -56,9 +66,16 @@ impl Schedule {
         Self { renew_after, fresh_for: (renew_after + life / 10).min(self.serve_for), ..self }
     }
 
-    /// The same with nothing left to serve.
-    pub(crate) fn over(self) -> Self {
-        Self { serve_for: Duration::ZERO, fresh_for: Duration::ZERO, ..self }
+    /// The same once `age` was seen to be past serve-until: nothing is left to serve, unless renewals fail and `age` is
+    /// not past the last resort either.
+    pub(crate) fn over(self, age: Duration) -> Self {
+        let last_resort = if age < self.last_resort { self.last_resort } else { Duration::ZERO };
+        Self { serve_for: Duration::ZERO, fresh_for: Duration::ZERO, last_resort, ..self }
+    }
+
+    /// The same while renewals fail: served up to the last resort.
+    pub(crate) fn extended(self) -> Self {
+        Self { serve_for: self.last_resort, ..self }
     }
 
     /// The same for a token that the server gave before: its life has not begun anew, so that the floor must not
@@ -89,12 +106,18 @@ fn leeway(policy: &RenewalPolicy, life: Duration) -> Duration {
     .max(LEAST_LEEWAY)
 }
 
-/// How long one attempt may take, by what is left of the held token's life.
+/// Returns how long one attempt may take, by what is left of the held token's life.
 pub(crate) fn attempt_timeout(policy: &RenewalPolicy, remaining: Option<Duration>) -> Duration {
     match remaining {
         Some(remaining) => policy.request_timeout.min((remaining / 2).max(Duration::from_secs(1))),
         None => policy.request_timeout,
     }
+}
+
+/// Returns how long the first attempt of a client without a token may take. Callers wait for 10 s by default: a request
+/// that hangs leaves them the time for a second one.
+pub(crate) fn first_timeout(policy: &RenewalPolicy) -> Duration {
+    policy.request_timeout.min(FIRST_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -125,6 +148,20 @@ mod tests {
         assert!(
             Schedule::new(&RenewalPolicy::default(), Duration::from_millis(20), s(0), None, 0.0).is_none()
         );
+    }
+
+    #[test]
+    fn serves_through_the_default_leeway_as_a_last_resort_but_not_through_a_set_one() {
+        for life in [s(1), s(10), s(3600)] {
+            let plan = schedule(life, 0.5);
+            assert_eq!(plan.extended().serve_for, life - COARSE_LAG);
+            let set = RenewalPolicy::default().leeway(Duration::from_millis(400));
+            let plan = Schedule::new(&set, life, s(0), None, 0.5).unwrap();
+            assert_eq!(plan.extended(), plan);
+        }
+        let plan = schedule(s(10), 0.5);
+        assert_eq!(plan.over(s(9)).extended().serve_for, s(10) - COARSE_LAG);
+        assert_eq!(plan.over(s(10)).extended().serve_for, s(0), "over for good");
     }
 
     #[test]
@@ -165,6 +202,8 @@ mod tests {
         assert_eq!(attempt_timeout(&policy, Some(s(100))), s(10));
         assert_eq!(attempt_timeout(&policy, Some(s(6))), s(3));
         assert_eq!(attempt_timeout(&policy, Some(Duration::ZERO)), s(1));
+        assert_eq!(first_timeout(&policy), s(4));
+        assert_eq!(first_timeout(&policy.request_timeout(s(3))), s(3));
     }
 
     proptest! {
@@ -185,6 +224,7 @@ mod tests {
             prop_assert!(plan.renew_after <= plan.fresh_for);
             prop_assert!(plan.fresh_for <= plan.serve_for);
             prop_assert!(plan.serve_for + COARSE_LAG < life);
+            prop_assert!(plan.serve_for <= plan.last_resort && plan.last_resort + COARSE_LAG <= life);
             prop_assert!(plan.renew_after >= plan.floor.min(plan.serve_for));
             prop_assert!(plan.floor <= s(1));
             let until = refresh.map_or(Duration::MAX, s);

@@ -1,3 +1,5 @@
+//! The held token, and the slot that every read loads it from. What is decided about it lies in the plan and the refresher.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub(crate) struct Held {
     pub(crate) after_refusal: bool,
     /// Refused by the API, and its renewal runs: not handed out, not given up.
     pub(crate) withheld: bool,
+    /// The API has refused it: its leeway is no resort any more.
+    pub(crate) refused: bool,
     /// The process that this one was forked from holds it too, so it is not for this one to revoke.
     pub(crate) inherited: bool,
     /// Up to here, by both clocks, a read asks nothing further.
@@ -39,6 +43,7 @@ impl Held {
             anchor,
             after_refusal,
             withheld: false,
+            refused: false,
             inherited: false,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(false),
@@ -51,6 +56,7 @@ impl Held {
         let mut this = self.with(self.schedule, self.anchor);
         this.withheld = withheld;
         if withheld {
+            this.refused = true;
             this.fresh_until = (Duration::ZERO, Duration::ZERO);
         }
         this
@@ -64,6 +70,7 @@ impl Held {
             anchor,
             after_refusal: self.after_refusal,
             withheld: false,
+            refused: self.refused,
             inherited: self.inherited,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(self.was_used()),
@@ -83,11 +90,32 @@ impl Held {
         Some(self.with(self.schedule, Moment { monotonic, wall, ..self.anchor }))
     }
 
-    /// The same token where its time is up: over for good, even where the wall clock is set back to before. `None` where
-    /// there is nothing to change.
+    /// Ends the token if its time is up, even if the wall clock is set back to before later. Returns `None` if nothing
+    /// changes.
     pub(crate) fn ended(&self, now: &Moment) -> Option<Self> {
-        let news = !self.schedule.serve_for.is_zero() && self.remaining(now).is_zero();
-        news.then(|| self.with(self.schedule.over(), self.anchor))
+        if !self.remaining(now).is_zero() {
+            return None;
+        }
+        let over = self.schedule.over(now.since(&self.anchor));
+        (over != self.schedule).then(|| self.with(over, self.anchor))
+    }
+
+    /// Has the token served through its leeway, since renewals fail. Returns `None` if that is no longer than before, or if
+    /// the API has refused the token.
+    pub(crate) fn extended(&self, now: &Moment) -> Option<Self> {
+        let longer = self.schedule.extended();
+        let serves = now.since(&self.anchor) < longer.serve_for;
+        if self.refused || longer == self.schedule || !serves {
+            return None;
+        }
+        Some(self.with(longer, self.anchor))
+    }
+
+    /// Notes that the API has refused the token, which serves on.
+    pub(crate) fn refused(&self) -> Self {
+        let mut this = self.with(self.schedule, self.anchor);
+        this.refused = true;
+        this
     }
 
     /// How much longer the token may be handed out, by the clock that says least.
@@ -303,6 +331,30 @@ mod tests {
         set(&hands, 102, 5_002, Some(102 + 7_200));
         assert!(!fast(&slot, &clock));
         assert!(matches!(slot.look(&clock), Look::Nothing));
+    }
+
+    #[test]
+    fn while_renewals_fail_the_leeway_is_served_up_to_the_clocks_lag() {
+        let (hands, clock, slot) = slot(true);
+        set(&hands, 1_075, 5_975, Some(1_075));
+        assert!(matches!(slot.look(&clock), Look::Nothing), "no renewal has failed yet");
+        slot.store(Some(slot.held().unwrap().extended(&clock.now()).unwrap()));
+        assert!(matches!(slot.look(&clock), Look::Overdue(..)));
+        assert!(slot.held().unwrap().extended(&clock.now()).is_none(), "once is enough");
+        set(&hands, 1_100, 6_000, Some(1_100));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+        set(&hands, 1_099, 5_900, Some(1_099));
+        assert!(matches!(slot.look(&clock), Look::Nothing));
+        assert!(slot.held().unwrap().extended(&clock.now()).is_none(), "over for good");
+    }
+
+    #[test]
+    fn the_leeway_of_a_refused_token_is_no_resort() {
+        let (_, clock, slot) = slot(true);
+        let held = slot.held().unwrap();
+        assert!(held.extended(&clock.now()).is_some());
+        assert!(held.refused().extended(&clock.now()).is_none());
+        assert!(held.withholding(true).withholding(false).extended(&clock.now()).is_none());
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub(super) fn run(refresher: Arc<Refresher>, epoch: u64) -> impl Future<Output =
                             biased;
                             attempted = &mut attempt => {
                                 // What was asked with an old credential is dropped, and asked anew at once.
-                                if let Some((used, outcome)) = attempted {
-                                    refresher.settle(epoch, used.as_deref(), outcome);
+                                if let Some(attempted) = attempted {
+                                    refresher.settle(epoch, attempted);
                                 }
                                 break;
                             }

@@ -1,3 +1,5 @@
+//! The schedule of a token that no refresher looks after, as the exchange holds it. What is decided by it lies there.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ pub(crate) struct Term {
     /// None of it once it was seen to have ended, which is over though the wall clock be set back.
     renew_after: AtomicU64,
     serve_for: AtomicU64,
+    /// Up to when it is served while renewals fail.
+    last_resort: AtomicU64,
     /// When a renewal may be tried, by the monotonic clock; [`NEVER`] while one runs.
     renewable: AtomicU64,
 }
@@ -32,6 +36,7 @@ impl Term {
             boot: NO_BOOT,
             renew_after: AtomicU64::new(0),
             serve_for: AtomicU64::new(0),
+            last_resort: AtomicU64::new(0),
             renewable: AtomicU64::new(NEVER),
         }
     }
@@ -43,6 +48,7 @@ impl Term {
             boot: anchor.boot.map_or(NO_BOOT, nanos),
             renew_after: AtomicU64::new(nanos(schedule.renew_after)),
             serve_for: AtomicU64::new(nanos(schedule.serve_for)),
+            last_resort: AtomicU64::new(nanos(schedule.last_resort)),
             renewable: AtomicU64::new(0),
         }
     }
@@ -65,7 +71,8 @@ impl Term {
 
     /// How long it may be handed out yet.
     pub(crate) fn remaining(&self, now: &Moment) -> Duration {
-        let serve_for = self.serve_for.load(Ordering::Relaxed);
+        // The lesser of the two, so that `end` wins over an `extend` of the same moment.
+        let serve_for = self.serve_for.load(Ordering::Relaxed).min(self.last_resort.load(Ordering::Relaxed));
         Duration::from_nanos(serve_for).saturating_sub(self.age(now))
     }
 
@@ -73,9 +80,32 @@ impl Term {
         now.since(&self.anchor())
     }
 
+    /// Ends it for good.
     pub(crate) fn end(&self) {
+        self.lapse();
+        self.last_resort.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that serve-until was seen to have passed, which holds though the wall clock is set back: only its leeway is
+    /// left, if anything.
+    pub(crate) fn lapse(&self) {
         self.renew_after.store(0, Ordering::Relaxed);
         self.serve_for.store(0, Ordering::Relaxed);
+    }
+
+    /// Has it served through its leeway, since it could not be renewed. Returns whether it may be served yet; a token that
+    /// was ended may not.
+    pub(crate) fn extend(&self, now: &Moment) -> bool {
+        let serves = !self.is_over(now);
+        if serves {
+            self.serve_for.store(self.last_resort.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        serves
+    }
+
+    /// Returns whether its leeway has passed, too.
+    pub(crate) fn is_over(&self, now: &Moment) -> bool {
+        self.age(now) >= Duration::from_nanos(self.last_resort.load(Ordering::Relaxed))
     }
 
     /// Takes on the renewal: true for one caller, where it is due and no pause after a failure is left.

@@ -33,8 +33,10 @@ pub enum Answer {
     Token(String, Duration),
     /// `invalid_client`.
     Refused,
-    /// Another error that does not mend by itself.
+    /// Another OAuth error that condemns the request.
     Faulty,
+    /// A 403 without an OAuth code, which may be a refusal.
+    Forbidden,
     Failed {
         retry_after: Option<Duration>,
     },
@@ -66,8 +68,9 @@ pub struct Issued {
     pub app_id: String,
     /// When the API stops accepting it.
     pub expires: Duration,
-    /// Up to when a client that goes by the documented leeway serves it.
+    /// Up to when a client that goes by the documented leeway serves it, and while renewals fail.
     pub served_until: Duration,
+    pub last_resort: Duration,
     /// When the request that brought it first was sent, and for how long it is said to live.
     pub asked: Duration,
     pub life: Duration,
@@ -121,6 +124,9 @@ impl State {
     }
 }
 
+/// By how much the clocks of the read path may lag.
+const LAG: Duration = Duration::from_millis(10);
+
 /// 5 % of the life, but 1.01 s to 30 s, and at most 35 % of the life: as the README has it.
 pub fn leeway(life: Duration) -> Duration {
     (life / 20).clamp(Duration::from_millis(1_010), Duration::from_secs(30)).min(life.mul_f64(0.35))
@@ -169,9 +175,12 @@ impl Authority {
         });
         let (token, life) = still.unwrap_or_else(|| (format!("token-{request}"), self.habits.life));
         let served_until = (asked + life).saturating_sub(leeway(life));
-        let issued = Issued { nth: request, app_id, expires: now + life, served_until, asked, life };
+        let last_resort = (asked + life).saturating_sub(LAG);
+        let issued =
+            Issued { nth: request, app_id, expires: now + life, served_until, last_resort, asked, life };
         let issued = state.tokens.entry(token.clone()).or_insert(issued);
         issued.served_until = issued.served_until.min(served_until);
+        issued.last_resort = issued.last_resort.min(last_resort);
         state.last = Some(token.clone());
         let expires_in =
             if self.habits.silent { String::new() } else { format!(r#","expires_in":{}"#, life.as_secs()) };
@@ -190,7 +199,7 @@ impl Authority {
             let answer = Answer::Failed { retry_after: Some(Duration::from_secs(seconds)) };
             Outcome::Answer(status, Some(seconds), String::new(), answer)
         };
-        match random.u8(0..18) {
+        match random.u8(0..22) {
             0 => Outcome::Error(TransportErrorKind::Connect),
             1 => Outcome::Error(TransportErrorKind::Timeout),
             // A reset, before or in the middle of the body.
@@ -199,10 +208,11 @@ impl Authority {
             5 | 6 => Outcome::Silence,
             7 => Outcome::Answer(500, None, "<h1>oops</h1>".into(), failed),
             8 => Outcome::oauth(503, "invalid_client", failed),
+            9 if random.u8(0..8) == 0 => retry_after(503, u64::MAX),
             9 => retry_after(503, random.u64(1..1_200)),
             10 => retry_after(429, random.u64(1..60)),
             11 => Outcome::Answer(429, None, String::new(), failed),
-            12 => Outcome::Answer(403, None, "<h1>firewall</h1>".into(), failed),
+            12 => Outcome::Answer(403, None, "<h1>firewall</h1>".into(), Answer::Forbidden),
             13 => Outcome::Answer(200, None, r#"{"access_token":"ey"#.into(), failed),
             14 => Outcome::Answer(
                 200,
@@ -212,7 +222,16 @@ impl Authority {
             ),
             15 => Outcome::oauth(400, "temporarily_unavailable", failed),
             16 => Outcome::oauth(400, "invalid_scope", Answer::Faulty),
-            _ => Outcome::Panic,
+            17 => Outcome::Panic,
+            18 => Outcome::Answer(301, None, String::new(), failed),
+            19 => Outcome::Answer(200, None, r#"{"access_token":"t","token_type":"mac"}"#.into(), failed),
+            20 => Outcome::Answer(
+                200,
+                None,
+                r#"{"access_token":"t\u0007","token_type":"Bearer"}"#.into(),
+                failed,
+            ),
+            _ => Outcome::Answer(200, None, r#"{"access_token":7,"expires_in":1e999}"#.into(), failed),
         }
     }
 }

@@ -15,13 +15,20 @@ const MS: Duration = Duration::from_millis(1);
 const ANSWERED: Duration = s(10 + 1 + 1);
 /// The last step of the pauses, in a short outage and in the longest.
 const PAUSE: (Duration, Duration) = (s(30), s(300));
-/// The same where the last answer was one that does not mend by itself.
+/// The same after a refusal.
 const PROBED_RECOVERY: Duration = s(10 + 300 + 1 + 1);
-/// The longest `Retry-After` that is obeyed.
+/// The longest pause while callers wait, and the default deadline of a caller, which is longer.
+const BRISK: Duration = s(8);
+const PATIENT: Duration = s(10);
+/// The longest `Retry-After` that is obeyed, and how far beyond it clients spread out.
 const MOST_RETRY_AFTER: Duration = s(300);
+const SPREAD: Duration = s(30);
 /// A refused token is withheld for the floor and one attempt at most.
 const MOST_WITHHELD: Duration = s(12);
+/// A refused credential is shown so often in its first minute, and then once in so long.
+const MOST_IN_A_MINUTE: usize = 5;
 const LEAST_PROBE: Duration = s(60);
+const LEAST_IF_DOUBTFUL: Duration = s(40);
 const COOLDOWN: Duration = s(10);
 
 struct Asked {
@@ -43,6 +50,8 @@ pub struct Rules {
     answered: Option<(Duration, Answer)>,
     hold_off: Duration,
     hold_off_since: Duration,
+    /// When refused requests were sent, since the last time that one was not or another credential was set.
+    refused: Vec<Duration>,
     /// The least time between two requests, by the life of the last token.
     floor: Option<(String, Duration)>,
     /// The app id and when it or its secret was last set by hand.
@@ -65,6 +74,8 @@ pub struct Rules {
     /// By the running clock.
     withheld: Option<Duration>,
     invalidated: Option<Duration>,
+    /// The API has refused the held token, so that its leeway is no resort.
+    refused_by_api: bool,
     down: Option<(Duration, u64)>,
     pub requests: u64,
     pub tokens: u64,
@@ -84,6 +95,7 @@ impl Rules {
             answered: None,
             hold_off: Duration::ZERO,
             hold_off_since: Duration::ZERO,
+            refused: Vec::new(),
             floor: None,
             app_id: "app-0".into(),
             set: Duration::ZERO,
@@ -97,6 +109,7 @@ impl Rules {
             held: None,
             withheld: None,
             invalidated: None,
+            refused_by_api: false,
             down: None,
             requests: 0,
             tokens: 0,
@@ -132,7 +145,7 @@ impl Rules {
                 let (app_id, secret) = (app_id.clone(), secret.clone());
                 let last = self.asked.take().filter(|last| last.secret != secret);
                 let attempt = match (&self.answered, last) {
-                    (Some((_, Answer::Refused)), Some(last)) => last.attempt,
+                    (Some((_, Answer::Refused | Answer::Forbidden)), Some(last)) => last.attempt,
                     _ => *at,
                 };
                 self.asked = Some(Asked { at: *at, attempt, request: *request, app_id, secret });
@@ -147,6 +160,13 @@ impl Rules {
                     if let Answer::Failed { retry_after: Some(length) } = answer {
                         self.hold_off_since = *at;
                         self.hold_off = *at + (*length).min(MOST_RETRY_AFTER);
+                    }
+                    match answer {
+                        Answer::Refused | Answer::Faulty | Answer::Forbidden => {
+                            self.refused.extend(asked.map(|asked| asked.at));
+                        }
+                        Answer::Token(..) => self.refused.clear(),
+                        Answer::Failed { .. } => {}
                     }
                     if let Answer::Token(token, told) = answer {
                         self.hold_off = Duration::ZERO;
@@ -188,12 +208,27 @@ impl Rules {
         if self.set >= last.at || next_secret {
             return Ok(());
         }
-        if at - last.attempt + MS < self.floor() {
-            return Err(format!("asked again after {since:?}, and the floor is {:?}", self.floor()));
+        // After a failure there is a pause, the least of which is a fifth of the floor; a request that was given up or
+        // panicked counts as one.
+        let (from, least) = match &self.answered {
+            Some((then, Answer::Token(..))) if *then >= last.at => (last.attempt, self.floor()),
+            Some((then, _)) if *then >= last.at => (*then, self.floor() / 5),
+            _ => (last.at, self.floor() / 5),
+        };
+        if at - from + MS < least {
+            return Err(format!("asked again after {since:?}, and the least is {least:?}"));
         }
+        let recent = self.refused.iter().filter(|asked| at - **asked < s(60)).count();
+        if recent >= MOST_IN_A_MINUTE {
+            return Err(format!("a refused credential was shown {recent} times within a minute"));
+        }
+        let checks = self.refused.len();
         match &self.answered {
-            Some((then, Answer::Refused)) if at - *then + MS < LEAST_PROBE => {
+            Some((then, Answer::Refused | Answer::Faulty)) if checks > 3 && at - *then + MS < LEAST_PROBE => {
                 Err(format!("a refused credential was shown again after {:?}", at - *then))
+            }
+            Some((then, Answer::Forbidden)) if checks > 3 && at - *then + MS < LEAST_IF_DOUBTFUL => {
+                Err(format!("a credential that may be refused was shown again after {:?}", at - *then))
             }
             Some((then, Answer::Failed { retry_after: None })) => {
                 self.pauses[usize::from(at - *then > s(2))] += 1;
@@ -240,6 +275,7 @@ impl Rules {
         }
         if self.held.as_deref() != Some(token) {
             self.trying = None;
+            self.refused_by_api = false;
         }
         self.held = Some(token.to_owned());
         self.withheld = None;
@@ -250,7 +286,11 @@ impl Rules {
     fn has_valid(&self, now: Duration, server: &State) -> Option<&str> {
         let held = self.held.as_deref()?;
         let issued = &server.tokens[held];
-        let live = now + MS < issued.served_until;
+        // While renewals fail, and none is under way, the leeway is served, too.
+        let failing = matches!(&self.answered, Some((then, answer))
+            if !matches!(answer, Answer::Token(..)) && *then >= issued.asked && server.in_flight() == 0);
+        let until = if failing && !self.refused_by_api { issued.last_resort } else { issued.served_until };
+        let live = now + MS < until;
         (live && issued.app_id == self.app_id && !self.deceived_since(issued.asked)).then_some(held)
     }
 
@@ -284,10 +324,10 @@ impl Rules {
 
     fn recovery(&self, now: Duration) -> Duration {
         let usual = match self.answered {
-            Some((_, Answer::Faulty | Answer::Refused)) => PROBED_RECOVERY,
+            Some((_, Answer::Faulty | Answer::Refused | Answer::Forbidden)) => PROBED_RECOVERY,
             _ => ANSWERED + self.pause(now),
         };
-        usual.max(self.hold_off.saturating_sub(now))
+        usual.max((self.hold_off + SPREAD).saturating_sub(now))
     }
 
     /// The last step grows with the time for which attempts have failed.
@@ -316,9 +356,16 @@ impl Rules {
         if !left.is_zero() && error.is_retryable() && !later {
             return Err(format!("a call gave up {left:?} early: {error}"));
         }
+        // A caller that waits for as long as callers do brings the attempt forward, unless the server speaks against it.
+        let doubtful = self.asked.as_ref().is_some_and(|asked| self.refused.last() >= Some(&asked.attempt));
+        let held_off = self.hold_off + SPREAD > now;
+        let calm = !self.frozen && !self.orphaned && now > self.disturbed + BRISK + s(31);
+        if left > PATIENT && error.is_retryable() && calm && !doubtful && !held_off {
+            return Err(format!("a call failed at once, though its patience is {patience:?}: {error}"));
+        }
         if let Some(since) = self.well_since {
             let recovered = (since.max(self.set).max(self.resumed) + self.recovery(since))
-                .max(self.hold_off + ANSWERED + self.pause(since));
+                .max(self.hold_off + SPREAD + ANSWERED + self.pause(since));
             if now > recovered {
                 return Err(format!("a call failed though all is well for {:?}: {error}", now - since));
             }
@@ -329,6 +376,7 @@ impl Rules {
     /// `token`, which was the current one before, was refused by the API; `gone` tells that it is now withheld.
     pub fn invalidated(&mut self, now: Duration, running: Duration, gone: bool) -> Verdict {
         self.disturbed = now;
+        self.refused_by_api = true;
         if !gone {
             return Ok(());
         }
@@ -353,7 +401,7 @@ impl Rules {
         }
         self.disturbed = now;
         match before {
-            Some((since, attempts)) if attempts > 16 + (now - since).as_secs() / 7 => {
+            Some((since, attempts)) if attempts > 20 + (now - since).as_secs() / 4 => {
                 Err(format!("{attempts} attempts in an outage of {:?}", now - since))
             }
             _ => Ok(()),
@@ -366,6 +414,7 @@ impl Rules {
         self.app_id = app_id.to_owned();
         self.set = now;
         self.disturbed = now;
+        self.refused.clear();
         // What was refused before is not tried at once.
         self.answered = self.answered.take().filter(|_| !news);
         if let Some(down) = &mut self.down {

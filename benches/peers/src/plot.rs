@@ -20,6 +20,7 @@ pub fn all() {
     reads().expect("a plot of reads");
     spikes().expect("a plot of spikes");
     fleet().expect("a plot of the fleet");
+    slices().expect("a plot of the fleet's first seconds");
 }
 
 fn draw(name: &str, size: (u32, u32), title: &str, with: impl FnOnce(&Area<'_>) -> Drawn) -> Drawn {
@@ -92,6 +93,41 @@ fn spikes() -> Drawn {
     let values = table.rows.iter().map(|row| (row[0].clone(), number(&row[3]).max(0.1))).collect();
     let title = "The longest wait of any call over ten lives of a token, endpoint 200 ms: milliseconds";
     draw("spikes", (820, 290), title, |area| bars(area, values, 0.1, "ms, logarithmic"))
+}
+
+/// Two panels, one above the other, each with a bar for every slice of 100 ms.
+fn slices() -> Drawn {
+    let table = Table::load("slices");
+    let title = "1,000 clients started together, the server down for 4 s: token requests in each 100 ms";
+    draw("slices", (820, 420), title, |area| {
+        let panels = area.split_evenly((2, 1));
+        for (panel, (column, name, color)) in
+            panels.iter().zip([(2, "at least 1 s between two attempts", PALE), (1, "as it is", BLUE)])
+        {
+            let mut chart = ChartBuilder::on(panel)
+                .margin(8)
+                .caption(name, (FONT, 13).into_font().color(&INK))
+                .x_label_area_size(24)
+                .y_label_area_size(52)
+                .build_cartesian_2d(0.0..8.0, 0.0..1000.0)?;
+            chart
+                .configure_mesh()
+                .disable_x_mesh()
+                .light_line_style(TRANSPARENT)
+                .bold_line_style(PALE.mix(0.5))
+                .y_labels(5)
+                .x_label_formatter(&|second| format!("{second:.0} s"))
+                .label_style((FONT, 12).into_font().color(&INK))
+                .axis_style(GREY)
+                .draw()?;
+            let bars = table.rows.iter().map(|row| {
+                let left = number(&row[0]);
+                Rectangle::new([(left + 0.01, 0.0), (left + 0.09, number(&row[column]))], color.filled())
+            });
+            chart.draw_series(bars)?;
+        }
+        Ok(())
+    })
 }
 
 fn fleet() -> Drawn {

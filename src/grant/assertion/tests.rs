@@ -10,6 +10,7 @@ use super::super::tests::{Script, answer, credentials, token};
 use super::super::{ClientAuth, GrantRequest, Server, TokenEndpoint, TokenResponse};
 use super::*;
 use crate::clock::{Moment, TimeSource};
+use crate::grant::Tries;
 
 /// RFC 8037 A.1.
 const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k1","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
@@ -36,7 +37,9 @@ async fn ask(script: &Arc<Script>, server: Server, auth: impl Into<ClientAuth>) 
     let auth = Some(auth.into());
     let endpoint =
         TokenEndpoint::new(server, GrantRequest::default(), auth, false, script.clone(), Arc::default());
-    endpoint.request(&Clock::Injected(Arc::new(Still)), &credentials("a:p", "s3cret", 0)).await
+    endpoint
+        .request(&Clock::Injected(Arc::new(Still)), &credentials("a:p", "s3cret", 0), &Tries::default())
+        .await
 }
 
 fn by_url() -> Server {
@@ -143,7 +146,7 @@ async fn what_only_takes_an_assertion_gets_one() {
     let script = Script::new([metadata(methods), token()]);
     let endpoint =
         TokenEndpoint::new(by_issuer(), GrantRequest::default(), None, false, script.clone(), Arc::default());
-    endpoint.request(&Clock::System, &credentials("a:p", "s", 0)).await.unwrap();
+    endpoint.request(&Clock::System, &credentials("a:p", "s", 0), &Tries::default()).await.unwrap();
     assert_eq!(sent(&script).1["alg"], "HS256");
 }
 
@@ -160,7 +163,10 @@ async fn no_two_assertions_are_alike() {
     );
     let mut seen = std::collections::HashSet::new();
     for _ in 0..100 {
-        endpoint.request(&Clock::Injected(Arc::new(Still)), &credentials("a:p", "", 0)).await.unwrap();
+        endpoint
+            .request(&Clock::Injected(Arc::new(Still)), &credentials("a:p", "", 0), &Tries::default())
+            .await
+            .unwrap();
         assert!(seen.insert(sent(&script).2["jti"].to_string()));
     }
 }
@@ -255,7 +261,8 @@ async fn neither_key_nor_assertion_shows() {
     let auth = Some(method.clone().into());
     let endpoint =
         TokenEndpoint::new(by_url(), GrantRequest::default(), auth, false, Arc::new(Echo), Arc::default());
-    let error = endpoint.request(&Clock::System, &credentials("a:p", "", 0)).await.unwrap_err();
+    let error =
+        endpoint.request(&Clock::System, &credentials("a:p", "", 0), &Tries::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
     assert_eq!(error.description(), Some("[redacted] in [redacted]"));
     assert!(error.to_string().contains("`kid`"), "{error}");

@@ -9,6 +9,7 @@ use super::super::tests::{Act, Hands, Script, answer, credentials};
 use super::super::{ClientAuth, GrantRequest, PrivateKeyJwt, Server, TokenEndpoint, TokenResponse};
 use super::*;
 use crate::error::ErrorKind;
+use crate::grant::Tries;
 
 /// RFC 8037 A.1.
 const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"k1","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
@@ -31,7 +32,7 @@ fn endpoint(script: &Arc<Script>, auth: Option<ClientAuth>, dpop: Option<Dpop>) 
 
 async fn ask(endpoint: &TokenEndpoint) -> Result<TokenResponse> {
     let clock = Clock::Injected(Arc::new(Hands::default()));
-    endpoint.request(&clock, &credentials("app", "s3cret", 0)).await
+    endpoint.request(&clock, &credentials("app", "s3cret", 0), &Tries::default()).await
 }
 
 fn part(jwt: &str, index: usize) -> Value {
@@ -146,7 +147,7 @@ async fn a_token_of_the_other_type_is_refused_by_name() {
     ] {
         let script = Script::new([given(kind)]);
         let error = ask(&endpoint(&script, None, dpop.then(Dpop::new))).await.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::InvalidResponse, false));
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::InvalidResponse, true));
         assert!(error.to_string().contains(said) && error.to_string().contains("`dpop`"), "{error}");
     }
 }

@@ -65,8 +65,8 @@ const ROWS: &[Row] = &[
     (400, &[("retry-after", "3")], r#"{"error":"slow_down"}"#, Throttled, true, Some("slow_down"), None, Some(3)),
     (200, &[("retry-after", "3"), ("x-ratelimit-reset", "5")], r#"{"error":"slow_down"}"#, Throttled, true, Some("slow_down"), None, None),
     // Not the token endpoint, or not only.
-    (301, &[("location", "https://as.example/token/")], "", InvalidResponse, false, None, None, None),
-    (308, &[("location", "/token/")], "", InvalidResponse, false, None, None, None),
+    (301, &[("location", "https://as.example/token/")], "", InvalidResponse, true, None, None, None),
+    (308, &[("location", "/token/")], "", InvalidResponse, true, None, None, None),
     (302, &[], "", InvalidResponse, true, None, None, None),
     (307, &[("location", "https://login.example/?state=1")], "", InvalidResponse, true, None, None, None),
     (404, &[], "<html>", InvalidResponse, true, None, None, None),

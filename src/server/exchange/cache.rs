@@ -50,7 +50,11 @@ impl Cache {
         }
         let now = clock.now();
         if term.remaining(&now).is_zero() {
-            term.end();
+            if term.is_over(&now) {
+                term.end();
+            } else {
+                term.lapse();
+            }
             Look::Ended
         } else if term.claim_renewal(&now) {
             Look::Due(Held { token, app })

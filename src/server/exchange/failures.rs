@@ -135,7 +135,7 @@ mod tests {
         let pauses: Vec<u128> = (0..9)
             .map(|n| note(&failures, key, 1_000 + n, ErrorKind::AuthServerUnavailable).as_millis())
             .collect();
-        assert_eq!(pauses, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(pauses, [800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000]);
         let policy = RenewalPolicy::default();
         let late = Error::new(ErrorKind::AuthServerUnavailable, "no")
             .with_retry_after(Some(Duration::from_secs(99)));

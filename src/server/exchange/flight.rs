@@ -13,7 +13,7 @@ use super::{Asked, Core, telemetry};
 use crate::clock::{Moment, system_time};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
-use crate::grant::{TokenResponse, is_authentication_refused};
+use crate::grant::{TokenResponse, Tries, is_authentication_refused};
 use crate::renewal::{AccessToken, Schedule, Term, attempt_timeout};
 
 /// For whom it is.
@@ -97,7 +97,7 @@ impl Flight {
             let _turn = core.discovering.lock().await;
             endpoint.prepare(&core.clock, &self.credentials).await?;
         }
-        endpoint.request(&core.clock, &self.credentials).await
+        endpoint.request(&core.clock, &self.credentials, &Tries::default()).await
     }
 
     /// Under the lock of the flights: whoever asks next finds all of it done.
@@ -176,6 +176,9 @@ impl Flight {
 
     fn pause_renewal(&self, now: &Moment, error: &Error) {
         if let Lane::Renewal(token) = &self.lane {
+            if error.is_retryable() {
+                token.term().extend(now);
+            }
             token.term().renewal_failed(now, error.retry_after().unwrap_or(FLOOR));
         }
     }

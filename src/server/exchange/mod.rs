@@ -154,10 +154,18 @@ impl Exchange {
                 self.at_server(Error::new(ErrorKind::CredentialsRejected, "app id or app secret is empty"))
             );
         }
-        match self.ask(&customer, known).map_err(|error| self.at_server(error))? {
-            Arrival::Token(token) => Ok(token),
-            Arrival::Waiting(waiting) => self.arrived(waiting).await,
-        }
+        let outcome = match self.ask(&customer, known) {
+            Ok(Arrival::Token(token)) => return Ok(token),
+            Ok(Arrival::Waiting(waiting)) => self.arrived(waiting).await,
+            Err(error) => Err(self.at_server(error)),
+        };
+        // A token that is only in its leeway is better than none at all.
+        outcome.or_else(|error| match core.cache.held(&key) {
+            Some(held) if error.is_retryable() && held.token.term().extend(&core.clock.now()) => {
+                Ok(held.token)
+            }
+            _ => Err(error),
+        })
     }
 
     async fn arrived(&self, mut waiting: watch::Receiver<Outcome>) -> Result<AccessToken> {
@@ -218,7 +226,9 @@ impl Exchange {
             Ok(())
         });
         if let Err(error) = begun {
-            token.term().renewal_failed(&core.clock.now(), error.retry_after().unwrap_or(RENEWAL_RETRY));
+            let now = core.clock.now();
+            token.term().extend(&now);
+            token.term().renewal_failed(&now, error.retry_after().unwrap_or(RENEWAL_RETRY));
         }
     }
 

@@ -278,7 +278,9 @@ impl Jwks {
             Err(error) => {
                 let doubled = BACKOFF.0.saturating_mul(1 << turn.failures.min(6)).min(BACKOFF.1);
                 let jittered = doubled.mul_f64(0.5 + 0.5 * fastrand::f64());
-                let pause = jittered.max(error.retry_after().unwrap_or_default().min(5 * BACKOFF.1));
+                // Never earlier than the server wants, and not together with those who were told the same.
+                let wait = error.retry_after().unwrap_or_default().min(5 * BACKOFF.1);
+                let pause = jittered.max(wait + (wait / 2).min(BACKOFF.1).mul_f64(fastrand::f64()));
                 let error = error.with_retry_after(Some(pause));
                 if turn.failures == 0 {
                     tracing::warn!(target: "evertoken", %error, "the issuer's keys could not be read; those at hand serve on");

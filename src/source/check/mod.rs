@@ -15,7 +15,7 @@ use super::ending::Revocation;
 use super::family::Family;
 use crate::credentials::{Credentials, Good};
 use crate::error::Result;
-use crate::grant::{Recorded, SIGNED, TokenEndpoint, TokenResponse, is_authentication_refused};
+use crate::grant::{Recorded, SIGNED, TokenEndpoint, TokenResponse, Tries, is_authentication_refused};
 use crate::secret::one_line;
 
 const MOST_TEXT: usize = 600;
@@ -187,7 +187,7 @@ impl TokenSource {
     ) -> (Result<TokenResponse>, Recorded, TokenEndpoint) {
         let clock = &self.family.clock;
         let (endpoint, recording) = self.family.endpoint.recorded(clock, credentials);
-        let outcome = self.in_time(endpoint.request(clock, credentials)).await;
+        let outcome = self.in_time(endpoint.request(clock, credentials, &Tries::default())).await;
         (outcome, recording.so_far(), endpoint)
     }
 

@@ -78,13 +78,13 @@ async fn a_wall_clock_set_forward_ends_nothing_and_a_suspend_does() {
 }
 
 #[tokio::test]
-async fn in_an_outage_a_token_serves_to_its_end_then_calls_fail_till_it_is_over() {
+async fn in_an_outage_a_token_serves_through_its_leeway_then_calls_fail_till_it_is_over() {
     let scene = Scene::new();
     scene.token("app", "s").await.unwrap();
     scene.endpoint.script(|_| OUT);
     scene.advance(RENEW_AT);
     let mut requests = 1;
-    while scene.clock.wall() < scene.token("app", "s").await.unwrap().expires_at() - Duration::from_secs(31) {
+    while scene.clock.wall() < scene.token("app", "s").await.unwrap().expires_at() - Duration::from_secs(1) {
         rest().await;
         let now = scene.endpoint.requests();
         assert!(now - requests <= 1, "one attempt a second at most");
@@ -94,7 +94,7 @@ async fn in_an_outage_a_token_serves_to_its_end_then_calls_fail_till_it_is_over(
     // 0.25 to 0.5 s, doubling to 15 to 30 s, over 470 s.
     assert!((20..45).contains(&scene.endpoint.requests()), "{}", scene.endpoint.requests());
 
-    scene.advance(31);
+    scene.advance(1);
     let error = scene.token("app", "s").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AuthServerUnavailable);
     assert_eq!(error.server(), Some("https://as.example/token"));
@@ -106,6 +106,22 @@ async fn in_an_outage_a_token_serves_to_its_end_then_calls_fail_till_it_is_over(
     scene.clock.advance(wait);
     scene.token("app", "s").await.unwrap();
     assert_eq!(scene.endpoint.requests(), requests + 1);
+}
+
+#[tokio::test]
+async fn a_token_in_its_leeway_is_served_if_the_server_fails_and_only_then() {
+    let scene = Scene::new();
+    scene.token("app", "s").await.unwrap();
+    scene.advance(SERVE_UNTIL);
+    scene.endpoint.script(|_| OUT);
+    assert_eq!(scene.token("app", "s").await.unwrap().as_str(), "t1", "nobody has called since renew-at");
+    assert_eq!(scene.endpoint.requests(), 2, "it was tried");
+
+    let scene = Scene::new();
+    scene.token("app", "s").await.unwrap();
+    scene.advance(SERVE_UNTIL);
+    scene.endpoint.script(|_| INVALID_CLIENT);
+    assert_eq!(scene.token("app", "s").await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
 }
 
 #[tokio::test]
@@ -198,7 +214,13 @@ async fn max_age_has_the_secret_checked_sooner() {
     assert_eq!(scene.held("app", "s").unwrap(), "t1");
     scene.advance(1);
     rest().await;
-    assert!(scene.token("app", "s").await.is_err(), "95 s: a hundred less the leeway");
+    assert_eq!(
+        scene.token("app", "s").await.unwrap().as_str(),
+        "t1",
+        "in its leeway, since the server fails"
+    );
+    scene.advance(5);
+    assert!(scene.token("app", "s").await.is_err(), "never past `max_age`");
 }
 
 #[tokio::test]
