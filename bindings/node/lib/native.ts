@@ -1,4 +1,4 @@
-import { platformName } from './platform.js';
+import { load } from './load.js';
 
 /** What Rust holds. It goes with the last reference to it. */
 export type Handle = { readonly native: 'client' };
@@ -135,21 +135,4 @@ export interface Native {
   NativeAuthServer: new (lifetimeMs?: number, audience?: string) => NativeAuthServer;
 }
 
-/** That which was built here, else that of the package for this platform, which npm installs as an optional dependency. */
-function load(): Native {
-  const name = platformName();
-  const reasons: unknown[] = [];
-  for (const place of [`./evertoken.${name}.node`, `evertoken-${name}`]) {
-    try {
-      return require(place) as Native;
-    } catch (error) {
-      reasons.push(error);
-    }
-  }
-  throw new Error(
-    `evertoken has no native half for ${name} here: was it installed with --omit=optional, or on another platform and copied?`,
-    { cause: new AggregateError(reasons) },
-  );
-}
-
-export const native: Native = load();
+export const native = load() as Native;
