@@ -97,9 +97,10 @@ export interface NativeAuthServer {
 
 /** The native half: free functions over handles. Those that give a letter or null send it to `id` where it is null. */
 export interface Native {
-  open(options: NativeOptions, deliver: Deliver): Handle;
-  openFixed(token: string, baseUrl: string, deliver: Deliver): Handle;
-  openWith(handle: Handle, audience: string, scope: string[], deliver: Deliver): Handle;
+  open(options: NativeOptions): Handle;
+  openFixed(token: string, baseUrl: string): Handle;
+  openWith(handle: Handle, audience: string, scope: string[]): Handle;
+  connect(handle: Handle, deliver: Deliver): void;
   word(handle: Handle): ArrayBuffer | null;
   generation(handle: Handle): number;
   held(handle: Handle): { token: string; until: number; generation: number } | null;

@@ -1,13 +1,12 @@
 // What is said if the native half cannot be loaded: the reason, and what to do.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { describe, test } from 'node:test';
 
-import { FOLDER } from './support.mjs';
+import { FOLDER, folderFor } from './support.mjs';
 
 const require = createRequire(import.meta.url);
 const { platformName, PLATFORMS } = require('../dist/platform.js');
@@ -19,8 +18,7 @@ const PERMISSION = process.allowedNodeEnvironmentFlags.has('--permission') ? '--
 
 /** An app with the package installed in it; `native` maps the platforms whose packages are installed to their files. */
 function appWith(t, native = {}) {
-  const app = realpathSync(mkdtempSync(join(tmpdir(), 'evertoken-')));
-  t.after(() => rmSync(app, { recursive: true, force: true }));
+  const app = folderFor(t);
   const folder = join(app, 'node_modules/evertoken');
   cpSync(join(FOLDER, 'dist'), join(folder, 'dist'), { recursive: true, filter: (path) => !path.endsWith('.node') });
   cpSync(join(FOLDER, 'package.json'), join(folder, 'package.json'));

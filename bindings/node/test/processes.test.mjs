@@ -281,3 +281,38 @@ test('the function for credentials outlives its client with what a relative has 
   const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience], flags: ['--expose-gc'] });
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, 'true\n200\ntrue\n', '']);
 });
+
+test('tools that look for open handles find none of an idle client', async (t) => {
+  const server = await boxFor(t);
+  // As `jest --detectOpenHandles` does: what is made under a caller's frame, or triggered by such a thing, and was not destroyed
+  // counts as open, unless its `hasRef` says otherwise.
+  const code = `
+    import { createHook } from 'node:async_hooks';
+    import { Client } from 'evertoken';
+    import { fixedClient } from 'evertoken/testing';
+    const [issuer, baseUrl, audience] = process.argv.slice(1);
+    const open = new Map();
+    Error.stackTraceLimit = 100;
+    const hook = createHook({
+      init(id, type, trigger, resource) {
+        if (type === 'PROMISE') return;
+        const { stack } = new Error();
+        if (stack.includes('asCaller') || open.has(trigger)) open.set(id, { type, resource, stack });
+      },
+      destroy: (id) => open.delete(id),
+    }).enable();
+    async function asCaller() {
+      const api = new Client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }), issuer, baseUrl });
+      const fixed = fixedClient('t0ken', baseUrl);
+      const relative = api.with({ audience });
+      await Promise.all([api.token(), fixed.token(), relative.token()]);
+      return [api, fixed, relative];
+    }
+    const clients = await asCaller();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    hook.disable();
+    console.log([...open.values()].filter(({ resource }) => resource.hasRef?.() ?? true).map(({ type }) => type), clients.length);
+  `;
+  const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '[] 3\n', '']);
+});
