@@ -103,6 +103,8 @@ export function loadFailure(name: string, failures: readonly unknown[]): Error {
   let reason: string;
   if (off) reason = disabled();
   else if (denied) reason = hidden(String(denied.resource));
+  else if (odd?.name === 'NotCapable')
+    reason = String(odd.message); // Deno says which permission it wants
   else if (broken) reason = refused(name, file, String(broken.message));
   else if (folder === undefined) reason = bundled();
   else if (odd) reason = refused(name, file, String(odd.message));

@@ -28,6 +28,9 @@ function isMusl(): boolean {
   try {
     const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
     return header !== undefined && header.glibcVersionRuntime === undefined;
+  } catch {
+    // Deno asks for `--allow-sys`; there is none for musl.
+    return false;
   } finally {
     report.excludeNetwork = excludeNetwork;
   }

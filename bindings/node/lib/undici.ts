@@ -40,6 +40,13 @@ function isRepeatable(body: unknown): boolean {
   return body == null || typeof body === 'string' || body instanceof Uint8Array;
 }
 
+/** Bun puts a stub of its own in the place of undici. */
+function isStub(): boolean {
+  if (!('bun' in process.versions)) return false;
+  const { Agent } = require('undici') as { Agent?: { prototype?: { compose?: unknown } } };
+  return typeof Agent?.prototype?.compose !== 'function';
+}
+
 const signalOf = ({ signal }: Options): AbortSignal | undefined => (signal instanceof AbortSignal ? signal : undefined);
 
 /** Holds a 401 back until it is known whether the call is sent again, and then lets go of it or swallows it. */
@@ -136,11 +143,14 @@ class Recovery implements Handler {
  * twice (text, bytes, or none). The token goes to the origins of `baseUrl` and `trustedOrigins` only: any other is an error before
  * anything is sent. An `authorization` of your own stands. For undici 7 and newer.
  *
- * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`.
+ * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`, and in Bun, whose `undici` is a stub without
+ * `compose`.
  */
 export function undiciInterceptor(client: Client): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
   const core = coreOf(client);
   core.checkHasOrigins();
+  if (isStub())
+    throw mistake('the `undici` of Bun has no interceptors (`compose`): use `fetch` of the client, or `axiosInterceptor`');
   const intercept =
     (dispatch: Dispatch): Dispatch =>
     (options, handler) => {

@@ -84,7 +84,7 @@ test('nothing but what is needed is published', () => {
 });
 
 test('the lock file names no host', () => {
-  for (const lock of ['package-lock.json', 'bench/package-lock.json']) {
+  for (const lock of ['package-lock.json', 'bench/package-lock.json', 'runtimes/package-lock.json']) {
     assert.doesNotMatch(readFileSync(join(FOLDER, lock), 'utf8'), /"resolved": "(?!\.\.")/);
   }
 });
