@@ -1,3 +1,5 @@
+import { createRequire } from 'node:module';
+
 import { Call } from './call.js';
 import { type Client, coreOf } from './client.js';
 import { mistake } from './error.js';
@@ -43,7 +45,7 @@ function isRepeatable(body: unknown): boolean {
 /** Bun puts a stub of its own in the place of undici. */
 function isStub(): boolean {
   if (!('bun' in process.versions)) return false;
-  const { Agent } = require('undici') as { Agent?: { prototype?: { compose?: unknown } } };
+  const { Agent } = createRequire(__filename)('undici') as { Agent?: { prototype?: { compose?: unknown } } };
   return typeof Agent?.prototype?.compose !== 'function';
 }
 

@@ -181,5 +181,5 @@ test('the platforms are those that are built', () => {
   });
   assert.deepEqual([...PLATFORMS].sort(), named.sort());
   const source = readFileSync(join(FOLDER, 'dist/load.js'), 'utf8');
-  for (const platform of PLATFORMS) assert.ok(source.includes(`require('evertoken-${platform}')`), platform);
+  for (const platform of PLATFORMS) assert.ok(source.includes(`load('evertoken-${platform}')`), platform);
 });
