@@ -34,7 +34,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python node bench-node
+.PHONY: help test fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python node runtimes bench-node
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -59,6 +59,7 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	done
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	cargo clippy --locked --package evertoken-python --package evertoken-node -- -D warnings
+	bindings/features.sh
 
 unit: nginx ## All tests, examples and doc tests
 	cargo test --locked --all-features --all-targets
@@ -128,6 +129,12 @@ node: ## Builds the Node package, and checks it with biome, the compiler and nod
 	cd bindings/node && npm run --silent compile && npm run --silent native
 	cd bindings/node && npm run --silent lint && npm run --silent types
 	cd bindings/node && npm test --silent
+
+runtimes: ## Tries the Node package in Node.js 20 to 26, Bun and Deno, with jest and bundlers; downloads 300 MB once
+	cd bindings/node && npm ci --ignore-scripts --no-fund --loglevel=error
+	cd bindings/node && npm run --silent compile && npm run --silent native
+	cd bindings/node/runtimes && npm ci --ignore-scripts --no-fund --loglevel=error
+	cd bindings/node && node --test runtimes/*.test.mjs
 
 bench-node: ## Measures the Node package beside its peers, and writes its README's table and plot; needs `make node`
 	cd bindings/node/bench && npm ci --ignore-scripts --no-fund --loglevel=error && npm start --silent

@@ -5,7 +5,7 @@ import { Core } from './core.js';
 import { attempt, mistake } from './error.js';
 import { type EventKind, type EventOf, Events } from './events.js';
 import { fetchOf } from './fetch.js';
-import { type Deliver, type Handle, type NativeOptions, native } from './native.js';
+import { type Handle, type NativeOptions, native } from './native.js';
 import { type ClientOptions, checkOptions, nativeOptions } from './options.js';
 import type { Status } from './status.js';
 
@@ -44,12 +44,12 @@ export function coreOf(client: Client): Core {
 /** A client of these options and of what only Rust is told. */
 export function make(options: ClientOptions, more: NativeOptions): Client {
   checkOptions(options);
-  const core = new Core((deliver: Deliver): Handle => native.open({ ...nativeOptions(options), ...more }, deliver), options);
+  const core = new Core(() => native.open({ ...nativeOptions(options), ...more }), options);
   return new Client(new Made(core) as never);
 }
 
 /** A client over a handle of its own kind. */
-export function makeOver(open: (deliver: Deliver) => Handle, options: ClientOptions): Client {
+export function makeOver(open: () => Handle, options: ClientOptions): Client {
   return new Client(new Made(new Core(open, options)) as never);
 }
 
@@ -218,7 +218,7 @@ export class Client {
     this.#relatives.delete(name);
     if (!relative) {
       const { handle, extras } = this.#core;
-      const core = new Core((deliver) => native.openWith(handle, audience, words, deliver), extras, this.#core);
+      const core = new Core(() => native.openWith(handle, audience, words), extras, this.#core);
       relative = new Client(new Made(core, this) as never);
     }
     this.#relatives.set(name, relative);
@@ -284,12 +284,12 @@ function opened(first: unknown, appSecret: unknown, options: ClientOptions): Cor
   if (isApart) {
     if (others !== 1)
       throw mistake('a client without app id and app secret needs `credentials` or `credentialsFile`, one of them');
-    return new Core((deliver) => native.open(nativeOptions(given), deliver), given);
+    return new Core(() => native.open(nativeOptions(given)), given);
   }
   if (typeof first !== 'string') throw mistake(`the app id must be a string, not ${typeof first}`);
   if (typeof appSecret !== 'string') throw mistake(`the app secret must be a string, not ${typeof appSecret}`);
   if (others > 0) throw mistake('give either app id and app secret, or one other source of credentials');
-  return new Core((deliver) => native.open({ ...nativeOptions(given), appId: first, appSecret }, deliver), given);
+  return new Core(() => native.open({ ...nativeOptions(given), appId: first, appSecret }), given);
 }
 
 function parsed(url: string | URL): URL {

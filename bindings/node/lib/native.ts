@@ -1,4 +1,4 @@
-import { platformName } from './platform.js';
+import { load } from './load.js';
 
 /** What Rust holds. It goes with the last reference to it. */
 export type Handle = { readonly native: 'client' };
@@ -97,9 +97,10 @@ export interface NativeAuthServer {
 
 /** The native half: free functions over handles. Those that give a letter or null send it to `id` where it is null. */
 export interface Native {
-  open(options: NativeOptions, deliver: Deliver): Handle;
-  openFixed(token: string, baseUrl: string, deliver: Deliver): Handle;
-  openWith(handle: Handle, audience: string, scope: string[], deliver: Deliver): Handle;
+  open(options: NativeOptions): Handle;
+  openFixed(token: string, baseUrl: string): Handle;
+  openWith(handle: Handle, audience: string, scope: string[]): Handle;
+  connect(handle: Handle, deliver: Deliver): void;
   word(handle: Handle): ArrayBuffer | null;
   generation(handle: Handle): number;
   held(handle: Handle): { token: string; until: number; generation: number } | null;
@@ -135,21 +136,4 @@ export interface Native {
   NativeAuthServer: new (lifetimeMs?: number, audience?: string) => NativeAuthServer;
 }
 
-/** That which was built here, else that of the package for this platform, which npm installs as an optional dependency. */
-function load(): Native {
-  const name = platformName();
-  const reasons: unknown[] = [];
-  for (const place of [`./evertoken.${name}.node`, `evertoken-${name}`]) {
-    try {
-      return require(place) as Native;
-    } catch (error) {
-      reasons.push(error);
-    }
-  }
-  throw new Error(
-    `evertoken has no native half for ${name} here: was it installed with --omit=optional, or on another platform and copied?`,
-    { cause: new AggregateError(reasons) },
-  );
-}
-
-export const native: Native = load();
+export const native = load() as Native;

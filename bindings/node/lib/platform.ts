@@ -1,3 +1,15 @@
+/** The platforms with a native package of their own, `evertoken-…`: what `napi.targets` in `package.json` builds. */
+export const PLATFORMS: readonly string[] = [
+  'linux-x64-gnu',
+  'linux-arm64-gnu',
+  'linux-x64-musl',
+  'linux-arm64-musl',
+  'darwin-x64',
+  'darwin-arm64',
+  'win32-x64-msvc',
+  'win32-arm64-msvc',
+];
+
 /** The name of the platform that this process runs on, as the native packages have it: `linux-x64-gnu`, `darwin-arm64`, … */
 export function platformName(): string {
   const { platform, arch } = process;
@@ -16,6 +28,9 @@ function isMusl(): boolean {
   try {
     const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
     return header !== undefined && header.glibcVersionRuntime === undefined;
+  } catch {
+    // Deno asks for `--allow-sys`; there is none for musl.
+    return false;
   } finally {
     report.excludeNetwork = excludeNetwork;
   }

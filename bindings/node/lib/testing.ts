@@ -14,7 +14,7 @@ import type { ClientOptions } from './options.js';
  */
 export function fixedClient(token: string, baseUrl: string | URL, options: Pick<ClientOptions, 'fetch'> = {}): Client {
   const base = String(baseUrl);
-  return makeOver((deliver) => native.openFixed(token, base, deliver), { ...options, baseUrl: base });
+  return makeOver(() => native.openFixed(token, base), { ...options, baseUrl: base });
 }
 
 /** What goes wrong, on command. */

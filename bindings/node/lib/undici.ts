@@ -1,3 +1,5 @@
+import { createRequire } from 'node:module';
+
 import { Call } from './call.js';
 import { type Client, coreOf } from './client.js';
 import { mistake } from './error.js';
@@ -38,6 +40,13 @@ function flat(headers: Headers): string[] {
 
 function isRepeatable(body: unknown): boolean {
   return body == null || typeof body === 'string' || body instanceof Uint8Array;
+}
+
+/** Bun puts a stub of its own in the place of undici. */
+function isStub(): boolean {
+  if (!('bun' in process.versions)) return false;
+  const { Agent } = createRequire(__filename)('undici') as { Agent?: { prototype?: { compose?: unknown } } };
+  return typeof Agent?.prototype?.compose !== 'function';
 }
 
 const signalOf = ({ signal }: Options): AbortSignal | undefined => (signal instanceof AbortSignal ? signal : undefined);
@@ -136,11 +145,14 @@ class Recovery implements Handler {
  * twice (text, bytes, or none). The token goes to the origins of `baseUrl` and `trustedOrigins` only: any other is an error before
  * anything is sent. An `authorization` of your own stands. For undici 7 and newer.
  *
- * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`.
+ * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`, and in Bun, whose `undici` is a stub without
+ * `compose`.
  */
 export function undiciInterceptor(client: Client): <D extends (options: never, handler: never) => boolean>(dispatch: D) => D {
   const core = coreOf(client);
   core.checkHasOrigins();
+  if (isStub())
+    throw mistake('the `undici` of Bun has no interceptors (`compose`): use `fetch` of the client, or `axiosInterceptor`');
   const intercept =
     (dispatch: Dispatch): Dispatch =>
     (options, handler) => {

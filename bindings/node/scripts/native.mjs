@@ -1,13 +1,16 @@
-// Builds the native half with cargo and puts it where `lib/native.ts` looks first. Plain cargo, and for this machine alone, so
-// that the dependencies are compiled once for all packages of this repository.
+// Builds the native half with cargo and puts it where `lib/load.ts` looks first. Plain cargo, and for this machine alone, so that
+// the dependencies are compiled once for all packages of this repository. Arguments go to cargo: `-- --profile dist` builds it as
+// it is published.
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, renameSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
 const folder = join(import.meta.dirname, '..');
-const command = ['build', '--release', '--locked', '--package', 'evertoken-node', '--message-format', 'json-render-diagnostics'];
-const cargo = spawnSync('cargo', command, {
+const more = process.argv.slice(2);
+const profile = more.some((argument) => argument.startsWith('--profile')) ? [] : ['--release'];
+const command = ['build', ...profile, '--locked', '--package', 'evertoken-node', '--message-format', 'json-render-diagnostics'];
+const cargo = spawnSync('cargo', [...command, ...more], {
   cwd: folder,
   encoding: 'utf8',
   maxBuffer: 1 << 28,

@@ -124,9 +124,9 @@ impl Handle {
 
 /// A client. Nothing is asked of any server.
 #[napi]
-pub fn open(options: NativeOptions, deliver: Deliver) -> Result<External<Handle>> {
+pub fn open(options: NativeOptions) -> Result<External<Handle>> {
     let _inside = home::runtime()?.enter();
-    let mailbox = Mailbox::new(deliver);
+    let mailbox = Mailbox::new();
     let (settings, credentials) = options.into_parts(&mailbox)?;
     let builder = settings.builder(&credentials).runtime(home::runtime()?.handle().clone());
     let source = builder.build().map_err(|error| thrown(&error))?;
@@ -135,12 +135,12 @@ pub fn open(options: NativeOptions, deliver: Deliver) -> Result<External<Handle>
 
 /// One that holds this token and asks nobody.
 #[napi]
-pub fn open_fixed(token: String, base_url: String, deliver: Deliver) -> Result<External<Handle>> {
+pub fn open_fixed(token: String, base_url: String) -> Result<External<Handle>> {
     let _inside = home::runtime()?.enter();
     let fixed = evertoken::testing::fixed_client(&token, &base_url).map_err(|error| thrown(&error))?;
     let credentials = Credentials::ApiKey(String::new());
     let source = fixed.token_source().clone();
-    let handle = Handle::of(source, Settings::fixed(&base_url), credentials, Mailbox::new(deliver))?;
+    let handle = Handle::of(source, Settings::fixed(&base_url), credentials, Mailbox::new())?;
     Ok(External::new(handle))
 }
 
@@ -150,20 +150,25 @@ pub fn open_with(
     handle: &External<Handle>,
     audience: String,
     scope: Vec<String>,
-    deliver: Deliver,
 ) -> Result<External<Handle>> {
     let _inside = home::runtime()?.enter();
     let Shared { source, settings, credentials, family, .. } = &*handle.shared;
     Ok(External::new(Handle::start(Shared {
         source: source.with(audience, &scope).map_err(|error| thrown(&error))?,
         word: Word::default(),
-        mailbox: Mailbox::new(deliver),
+        mailbox: Mailbox::new(),
         settings: settings.clone(),
         credentials: credentials.clone(),
         family: family.clone(),
         tokens: Mutex::default(),
         listened_to: AtomicBool::new(false),
     })?))
+}
+
+/// Gives the client's mailbox the function that takes its letters, once.
+#[napi]
+pub fn connect(handle: &External<Handle>, deliver: Deliver) {
+    handle.shared.mailbox.connect(deliver);
 }
 
 /// The client's word, to be read with `Atomics.load`; null where it must be asked for with `generation`.

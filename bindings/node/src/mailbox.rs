@@ -58,9 +58,22 @@ pub type Deliver = ThreadsafeFunction<Letter, (), Letter, Status, false, true>;
 pub struct Mailbox(Arc<Inner>);
 
 struct Inner {
-    deliver: Mutex<Option<Deliver>>,
+    way: Mutex<Way>,
     questions: Mutex<Questions>,
     closed: watch::Sender<bool>,
+}
+
+/// Where letters go.
+enum Way {
+    /// JavaScript has not connected yet; these are kept for it.
+    Waiting(Vec<Letter>),
+    Open(Deliver),
+    Closed,
+}
+
+fn post(deliver: &Deliver, letter: Letter) {
+    // If the environment is about to end, nobody is there to read it.
+    let _ = deliver.call(letter, ThreadsafeFunctionCallMode::NonBlocking);
 }
 
 #[derive(Default)]
@@ -74,26 +87,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Mailbox {
-    pub fn new(deliver: Deliver) -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Inner {
-            deliver: Mutex::new(Some(deliver)),
+            way: Mutex::new(Way::Waiting(Vec::new())),
             questions: Mutex::default(),
             closed: watch::Sender::new(false),
         }))
     }
 
+    /// Delivers what has been sent so far, in order, and from now on whatever is sent.
+    pub fn connect(&self, deliver: Deliver) {
+        let mut way = lock(&self.0.way);
+        if let Way::Waiting(letters) = &mut *way {
+            for letter in letters.drain(..) {
+                post(&deliver, letter);
+            }
+            *way = Way::Open(deliver);
+        }
+    }
+
     /// Nothing is sent any more, and what was under way for it is given up.
     pub fn close(&self) {
-        let deliver = lock(&self.0.deliver).take();
-        drop(deliver);
+        let way = std::mem::replace(&mut *lock(&self.0.way), Way::Closed);
+        drop(way);
         lock(&self.0.questions).open.clear();
         self.0.closed.send_replace(true);
     }
 
     pub fn send(&self, letter: Letter) {
-        if let Some(deliver) = &*lock(&self.0.deliver) {
-            // Where the environment is about to end, nobody is there to read it.
-            let _ = deliver.call(letter, ThreadsafeFunctionCallMode::NonBlocking);
+        match &mut *lock(&self.0.way) {
+            Way::Waiting(letters) => letters.push(letter),
+            Way::Open(deliver) => post(deliver, letter),
+            Way::Closed => {}
         }
     }
 

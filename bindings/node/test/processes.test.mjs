@@ -230,6 +230,43 @@ test('the module is loaded again and again, as test runners do', async (t) => {
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '20\n', '']);
 });
 
+test('the module is loaded into a realm of its own, as jest does', async (t) => {
+  const server = await boxFor(t);
+  const code = `
+    import { readFileSync } from 'node:fs';
+    import { createRequire } from 'node:module';
+    import { dirname, join } from 'node:path';
+    import vm from 'node:vm';
+    const realm = vm.createContext({ process, Buffer, URL, fetch, AbortSignal, setTimeout, setInterval, clearInterval, console });
+    const modules = new Map();
+    function load(path) {
+      if (modules.has(path)) return modules.get(path).exports;
+      const outer = createRequire(path);
+      if (!path.endsWith('.js')) return outer(path);
+      const module = { exports: {} };
+      modules.set(path, module);
+      const run = vm.runInContext('(function (exports, require, module, __filename, __dirname) {' + readFileSync(path) + '})', realm);
+      const inner = (name) => (name.startsWith('./') ? load(outer.resolve(name)) : outer(name));
+      run(module.exports, inner, module, path, dirname(path));
+      return module.exports;
+    }
+    const { Client, EvertokenError } = load(join(process.cwd(), 'dist/index.js'));
+    const [issuer] = process.argv.slice(1);
+    const refused = [];
+    for (const act of [
+      () => new Client('app', 'secret'),
+      () => new Client('app', 'secret', { issuer }).setCredentials('', ''),
+      () => new Client('app', 'secret', { issuer, baseUrl: 'https://api.example' }).fetch('https://elsewhere.example'),
+      () => new Client('app', 'wrong', { issuer }).token(),
+    ])
+      await (async () => act())().catch((error) => refused.push(error instanceof EvertokenError ? error.code : error.message));
+    console.log(refused.join(' '), (await new Client('app', 'secret', { issuer }).token()).slice(0, 2));
+  `;
+  const ended = await program(code, { args: [server.issuer] });
+  const codes = 'CONFIGURATION CONFIGURATION UNTRUSTED_ORIGIN CREDENTIALS_REJECTED'.replace(/\w+/g, 'ERR_EVERTOKEN_$&');
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, `${codes} ey\n`, '']);
+});
+
 test('clients that were forgotten, and not closed, end with the garbage', async (t) => {
   const server = await boxFor(t, { lifetimeMs: 1_000 });
   const code = `
@@ -280,4 +317,39 @@ test('the function for credentials outlives its client with what a relative has 
   `;
   const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience], flags: ['--expose-gc'] });
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, 'true\n200\ntrue\n', '']);
+});
+
+test('tools that look for open handles find none of an idle client', async (t) => {
+  const server = await boxFor(t);
+  // As `jest --detectOpenHandles` does: what is made under a caller's frame, or triggered by such a thing, and was not destroyed
+  // counts as open, unless its `hasRef` says otherwise.
+  const code = `
+    import { createHook } from 'node:async_hooks';
+    import { Client } from 'evertoken';
+    import { fixedClient } from 'evertoken/testing';
+    const [issuer, baseUrl, audience] = process.argv.slice(1);
+    const open = new Map();
+    Error.stackTraceLimit = 100;
+    const hook = createHook({
+      init(id, type, trigger, resource) {
+        if (type === 'PROMISE') return;
+        const { stack } = new Error();
+        if (stack.includes('asCaller') || open.has(trigger)) open.set(id, { type, resource, stack });
+      },
+      destroy: (id) => open.delete(id),
+    }).enable();
+    async function asCaller() {
+      const api = new Client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }), issuer, baseUrl });
+      const fixed = fixedClient('t0ken', baseUrl);
+      const relative = api.with({ audience });
+      await Promise.all([api.token(), fixed.token(), relative.token()]);
+      return [api, fixed, relative];
+    }
+    const clients = await asCaller();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    hook.disable();
+    console.log([...open.values()].filter(({ resource }) => resource.hasRef?.() ?? true).map(({ type }) => type), clients.length);
+  `;
+  const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience] });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '[] 3\n', '']);
 });

@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -48,10 +49,10 @@ export function clientFor(t, server, options) {
 }
 
 /** A program in a process of its own: its exit code, signal and output, when it has ended by itself. */
-export async function program(code, { env = {}, args = [], flags = [] } = {}) {
+export async function program(code, { env = {}, args = [], flags = [], cwd = FOLDER } = {}) {
   const command = [...flags, '--input-type=module', '-e', code, ...args];
   const child = spawn(process.execPath, command, {
-    cwd: FOLDER,
+    cwd,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -70,8 +71,22 @@ export function stayAwake(t) {
 }
 
 /** Runs npm, which Windows starts by a shell alone; gives what it prints. */
-export function npm(args, cwd) {
-  return execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], shell: IS_WINDOWS });
+export function npm(args, cwd, stderr = 'inherit') {
+  return execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', stderr], shell: IS_WINDOWS });
+}
+
+/** A new folder, gone after the test; no link leads to it. */
+export function folderFor(t) {
+  const folder = realpathSync(mkdtempSync(join(tmpdir(), 'evertoken-')));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A project in `folder` in which the package is installed as `npm pack` makes it. */
+export function installInto(folder) {
+  const [{ filename }] = Object.values(JSON.parse(npm(['pack', '--json', '--pack-destination', folder], FOLDER, 'ignore')));
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  npm(['install', '--offline', '--no-audit', '--no-fund', '--loglevel=error', `./${filename}`], folder);
 }
 
 /** Installs what `tests/conformance/server.mjs` needs, where that is not done yet; gives its folder. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The sdist has all that it takes to build: it is installed into an environment of its own, as its users do it, and used. What is
 # installed has the licences' texts.
-# Thoroughly, a clean clone is as well, and the wheel by every interpreter that is supported and can be found.
+# Thoroughly, a clean clone is as well, and the wheel as it is published by every interpreter that is supported and can be found.
 #
 #   packages.sh BIN TARGET     with the tools in BIN, building in TARGET, which spares building all crates anew
 set -euo pipefail
@@ -43,7 +43,7 @@ try "$folder/venv/bin/python"
 git clone --quiet "$here/../.." "$folder/clone"
 install "$folder/venv/bin/python" "$folder/clone/bindings/python"
 try "$folder/venv/bin/python"
-(cd "$folder/clone/bindings/python" && maturin build --release --locked --out "$folder/wheels" >/dev/null 2>&1)
+(cd "$folder/clone/bindings/python" && maturin build --profile dist --locked --out "$folder/wheels" >/dev/null 2>&1)
 for python in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[0-9]*/bin/python3; do
   [ -x "$python" ] || continue
   rm -rf "$folder/each" && "$python" -m venv "$folder/each"
