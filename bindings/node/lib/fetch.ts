@@ -1,6 +1,8 @@
+import { guard, isRepeatable, release } from './bodies.js';
 import { Call } from './call.js';
 import type { Core } from './core.js';
 import { attempt, mistake } from './error.js';
+import { isUrl } from './kinds.js';
 import { native } from './native.js';
 
 /** What `fetch` is made of here: types of the platform, whose names differ between its versions. */
@@ -8,19 +10,6 @@ type Input = Parameters<typeof fetch>[0];
 type Init = NonNullable<Parameters<typeof fetch>[1]>;
 
 const { version } = require('../package.json') as { version: string };
-
-/** Whether this body can be sent twice. */
-function isRepeatable(body: unknown): boolean {
-  return (
-    body == null ||
-    typeof body === 'string' ||
-    body instanceof ArrayBuffer ||
-    ArrayBuffer.isView(body) ||
-    body instanceof Blob ||
-    body instanceof URLSearchParams ||
-    body instanceof FormData
-  );
-}
 
 /** The headers of one call, to which ours are added. */
 type Bag = Headers | Record<string, string>;
@@ -61,11 +50,11 @@ function targetsOf(core: Core): (input: Input) => string {
   const known = new Map<string, string>();
   return (input) => {
     if (typeof input !== 'string') {
-      if (!(input instanceof URL || isRequest(input))) throw mistake('`fetch` takes a path, a URL or a `Request`');
+      if (!(isUrl(input) || isRequest(input))) throw mistake('`fetch` takes a path, a URL or a `Request`');
       // The platform's `fetch` would take it for text.
-      if (!(input instanceof URL || input instanceof Request || core.extras.fetch))
+      if (!(isUrl(input) || input instanceof Request || core.extras.fetch))
         throw mistake("a `Request` that is not the platform's needs the `fetch` of its library as an option of the client");
-      const url = input instanceof URL ? input : new URL(input.url);
+      const url = isUrl(input) ? input : new URL(input.url);
       core.checkOrigin(url);
       return url.href;
     }
@@ -123,9 +112,19 @@ export function fetchOf(core: Core): typeof fetch {
       if (!call.heeds(response.status)) return response;
       // What came from where no token went says nothing about it.
       if (response.redirected && new URL(response.url).origin !== new URL(target).origin) return response;
-      const answer = { url: response.url || target, status: response.status, headers: response.headers, repeatable };
-      if (!(await call.repeats(answer, signal))) return response;
-      await response.body?.cancel();
+      const { status, headers: told, body } = response;
+      const answer = { url: response.url || target, status, headers: told, repeatable };
+      const unguard = guard(body);
+      try {
+        if (!(await call.repeats(answer, signal))) {
+          unguard();
+          return response;
+        }
+      } catch (error) {
+        release(body);
+        throw error;
+      }
+      release(body);
     }
   };
 }
