@@ -2,7 +2,7 @@ import { guard, isRepeatable, release } from './bodies.js';
 import { Call } from './call.js';
 import type { Core } from './core.js';
 import { attempt, mistake } from './error.js';
-import { isUrl } from './kinds.js';
+import { has as hasMethod, isUrl } from './kinds.js';
 import { native } from './native.js';
 
 /** What `fetch` is made of here: types of the platform, whose names differ between its versions. */
@@ -40,6 +40,12 @@ function isRequest(input: unknown): input is Request {
   if (input instanceof Request) return true;
   const { url, method, clone } = Object(input) as Record<string, unknown>;
   return typeof url === 'string' && typeof method === 'string' && typeof clone === 'function';
+}
+
+/** A copy with its body in memory. The `clone` of one with a stream of Node's waits until both are read. */
+async function inMemory(request: Request): Promise<Request> {
+  const body = await request.arrayBuffer();
+  return new (request.constructor as typeof Request)(request, { body });
 }
 
 const MOST_PATHS = 1_000;
@@ -83,7 +89,7 @@ export function fetchOf(core: Core): typeof fetch {
 
   return async function authorizedFetch(input: Input, init: Init = {}): Promise<Response> {
     const target = targetOf(input);
-    const request = isRequest(input) ? input : undefined;
+    let request = isRequest(input) ? input : undefined;
     // As `fetch` itself has it: those of `init` are in the place of the request's.
     const headers = copied(init.headers ?? request?.headers);
     if (introduced !== undefined && !has(headers, 'user-agent')) put(headers, 'user-agent', introduced);
@@ -100,6 +106,7 @@ export function fetchOf(core: Core): typeof fetch {
     if (core.isDpop) options.redirect = 'manual';
     const ownBody = request !== undefined && request.body !== null && init.body === undefined;
     const repeatable = ownBody || isRepeatable(init.body);
+    if (request && ownBody && hasMethod(request.body, 'pipe')) request = await inMemory(request);
     const call = new Call(core, await core.token(signal, authorizedFetch));
     let first = true;
     for (;;) {

@@ -202,6 +202,7 @@ async function apiFor(t, refuse = (answer) => answer.writeHead(401).end('refused
   const seen = { calls: 0, open: 0 };
   const server = createServer(async (incoming, answer) => {
     seen.calls += 1;
+    seen.type = incoming.headers['content-type'];
     let length = 0;
     for await (const chunk of incoming) length += chunk.length;
     if (seen.calls === 1) refuse(answer);
@@ -312,40 +313,56 @@ for (const [name, code] of Object.entries(READERS)) {
   });
 }
 
-test('a wait that is aborted lets go of the answer, and its error ends nothing', async (t) => {
-  for (const [name, code] of Object.entries(READERS)) {
-    const server = await boxFor(t);
-    const { url } = await apiFor(t, REFUSALS['never-ending']);
-    // The second token request hangs, and the call is given up while it waits for it.
-    const begin = `
-    import { axiosInterceptor, Client } from 'evertoken';
-    const [issuer, url] = process.argv.slice(1);
-    const abort = new AbortController();`;
-    const aborts = code
-      .replace("body: 'body' }", "body: 'body', signal: abort.signal }")
-      .replace("'body')", "'body', { signal: abort.signal })")
-      .replace('{ issuer,', '{ issuer, logger: { info: (line) => /refused/.test(line) && setImmediate(() => abort.abort()) },');
-    server.fail({ kind: 'latency', afterMs: 0 });
-    const watched = aborts.replace(/const api = .*\n/, '$&    await api.token();\n    await fetch(process.argv[3]);\n');
-    const control = createServer((_, answer) => {
-      server.fail({ kind: 'hang' }, { always: true });
-      answer.end();
-    }).listen(0, '127.0.0.1');
-    await once(control, 'listening');
-    const { status, stdout, stderr } = await program(`${begin}${watched}`, {
-      args: [server.issuer, url, `http://127.0.0.1:${control.address().port}/`],
-    });
-    control.close();
-    assert.deepEqual([stdout, status], ['', 1], name);
-    assert.match(stderr, /abort|cancel/i, name);
-    assert.doesNotMatch(stderr, /Unhandled 'error' event/, name);
-  }
-});
+const ABORTED = {
+  'node-fetch': "(await import('node-fetch')).default",
+  'node-fetch 2': "(await import('node-fetch-2')).default",
+  axios: "(await import('axios')).default",
+  'axios of some years ago': "(await import('axios-older')).default",
+};
 
-test('a stream in the body of a request of node-fetch goes over as it is', async (t) => {
-  const server = await boxFor(t);
-  const api = clientFor(t, server, { fetch: nodeFetch });
-  const body = Readable.from(Array.from({ length: 64 }, () => Buffer.alloc(4096, 'x')));
-  const answer = await api.fetch(new NodeFetchRequest(`${server.apiUrl}orders`, { method: 'POST', body }));
-  assert.equal((await answer.json()).body.length, 64 * 4096);
-});
+for (const [name, library] of Object.entries(ABORTED)) {
+  test(`${name}: a wait for a newer token that is aborted lets go of the answer, whose error ends nothing`, async (t) => {
+    const { url } = await apiFor(t, REFUSALS['never-ending']);
+    const code = `
+      import { axiosInterceptor, Client } from 'evertoken';
+      import { AuthServer } from 'evertoken/testing';
+      const library = ${library};
+      const [url] = process.argv.slice(1);
+      const server = await AuthServer.start();
+      const control = new AbortController();
+      const isAxios = library.create !== undefined;
+      const logger = { info: () => setImmediate(() => control.abort(new Error('no more'))) };
+      const fetch = isAxios ? undefined : library;
+      const api = new Client('app', 'secret', { issuer: server.issuer, trustedOrigins: [url], fetch, logger });
+      await api.token();
+      server.fail({ kind: 'hang' }, { always: true });
+      const http = isAxios && library.create({ responseType: 'stream' });
+      if (isAxios) axiosInterceptor(api, http);
+      const sent = isAxios ? http.get(url, { signal: control.signal }) : api.fetch(url, { signal: control.signal });
+      console.log((await sent.catch((error) => error)).message);
+      server.stop();
+    `;
+    const { status, stdout, stderr } = await program(code, { args: [url] });
+    assert.deepEqual([status, stdout, stderr], [0, 'no more\n', '']);
+  });
+}
+
+for (const [name, { fetch, Request }] of Object.entries({
+  'node-fetch': { fetch: nodeFetch, Request: NodeFetchRequest },
+  'node-fetch 2': { fetch: olderNodeFetch, Request: olderNodeFetch.Request },
+})) {
+  const stream = () => Readable.from(Array.from({ length: 1024 }, () => Buffer.alloc(4096, 'x')));
+  for (const [what, make, length] of [
+    ['a text', () => '{"n":1}', 7],
+    ['a long stream', stream, 2 ** 22],
+  ]) {
+    test(`a request of ${name} with ${what} goes over, and again after a 401`, async (t) => {
+      const server = await boxFor(t);
+      const { url, seen } = await apiFor(t);
+      const api = clientFor(t, server, { fetch, trustedOrigins: [url] });
+      const headers = { 'content-type': 'text/own' };
+      const answer = await api.fetch(new Request(url, { method: 'POST', body: make(), headers }));
+      assert.deepEqual([await answer.text(), seen.calls, seen.type], [`${length}`, 2, 'text/own']);
+    });
+  }
+}
