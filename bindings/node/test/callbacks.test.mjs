@@ -10,7 +10,7 @@ const WAYS = {
   'throws what is no error': "throw 's3cret-c4nary'",
   'throws undefined': 'throw undefined',
   'throws what cannot be looked at': 'throw new Proxy({}, { get() { throw new Error("s3cret-c4nary"); } })',
-  'rejects': "return Promise.reject(new TypeError('s3cret-c4nary'))",
+  rejects: "return Promise.reject(new TypeError('s3cret-c4nary'))",
   'rejects later': "return new Promise((_, reject) => setTimeout(reject, 5, new TypeError('s3cret-c4nary')))",
   'gives a thenable that fails': "return { then() { throw new Error('s3cret-c4nary'); } }",
   'gives a thenable that cannot be looked at': 'return { get then() { throw new Error("s3cret-c4nary"); } }',
