@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { notify } from './callbacks.js';
 import { type EvertokenError, told } from './error.js';
 
