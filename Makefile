@@ -60,9 +60,11 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	cargo clippy --locked --all-features --all-targets -- -D warnings
 	cargo clippy --locked --package evertoken-python --package evertoken-node -- -D warnings
 	bindings/features.sh
+	cargo clippy --locked --package evertoken-bindings --all-targets -- -D warnings
 
 unit: nginx ## All tests, examples and doc tests
 	cargo test --locked --all-features --all-targets
+	cargo test --locked --package evertoken-bindings
 	cargo test --locked --all-features --doc
 
 doc: ## The documentation, without and with all features, with no warning

@@ -139,7 +139,7 @@ impl Error {
     }
 
     pub(crate) fn closed() -> Self {
-        Self::new(ErrorKind::Closed, "the client was shut down").advice("build a new client")
+        Self::new(ErrorKind::Closed, "the client was shut down").advice("create a new client")
     }
 
     pub(crate) fn expired_on_arrival() -> Self {

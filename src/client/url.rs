@@ -17,7 +17,7 @@ pub(crate) struct BaseUrl(Url);
 impl BaseUrl {
     pub(crate) fn new(mut url: Url) -> Result<Self> {
         if url.query().is_some() {
-            return Err(Error::configuration("base_url has a query, which no path can be appended to")
+            return Err(Error::configuration("`base_url` has a query, which no path can be appended to")
                 .with_server(shown(&url)));
         }
         if !url.path().ends_with('/') {
@@ -60,7 +60,8 @@ fn is_plain(path: &str) -> bool {
 
 fn below(base: Option<&BaseUrl>, path: &str) -> Result<Url> {
     base.ok_or_else(|| {
-        refused(path, "is relative, but there is no base_url").advice("set base_url, or give an absolute URL")
+        refused(path, "is relative, but there is no `base_url`")
+            .advice("set `base_url`, or give an absolute URL")
     })?
     .join(path)
 }

@@ -109,9 +109,9 @@ impl Discovery {
 
 /// An issuer is an http(s) URL without query or fragment (RFC 8414 2).
 pub(super) fn parse_issuer(issuer: &str, allow_insecure: bool) -> Result<Url> {
-    let url = origin::parse_secure("issuer", issuer, allow_insecure)?;
+    let url = origin::parse_secure("`issuer`", issuer, allow_insecure)?;
     if url.query().is_some() {
-        return Err(Error::configuration("issuer has a query").with_server(origin::shown(&url)));
+        return Err(Error::configuration("`issuer` has a query").with_server(origin::shown(&url)));
     }
     Ok(url)
 }

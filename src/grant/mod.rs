@@ -86,7 +86,7 @@ pub(crate) enum Server {
 impl Server {
     /// The token endpoint itself.
     pub(crate) fn token_url(text: &str, allow_insecure: bool) -> Result<Self> {
-        origin::parse_secure("token_url", text, allow_insecure).map(Self::TokenUrl)
+        origin::parse_secure("`token_url`", text, allow_insecure).map(Self::TokenUrl)
     }
 
     /// An issuer whose metadata name the token endpoint.

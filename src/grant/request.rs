@@ -60,11 +60,11 @@ impl GrantRequest {
             let instead = match name.as_str() {
                 "" => "it has no name",
                 "grant_type" => "the grant is always client_credentials",
-                "client_id" | "client_secret" => "they are the builder's app id and app secret",
-                "client_assertion" | "client_assertion_type" => "use the builder's `client_auth`",
-                "scope" => "use the builder's `scope`",
-                "audience" => "use the builder's `audience`",
-                "resource" => "use the builder's `resource`",
+                "client_id" | "client_secret" => "they are the app id and the app secret",
+                "client_assertion" | "client_assertion_type" => "set `client_auth` instead",
+                "scope" => "set `scope` instead",
+                "audience" => "set `audience` instead",
+                "resource" => "set `resource` instead",
                 _ => continue,
             };
             return Err(Error::configuration(format!("`token_param` cannot set {name:?}")).advice(instead));

@@ -97,13 +97,13 @@ impl RenewalPolicy {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let problem = if !(self.renew_at > 0.0 && self.renew_at <= 1.0) {
-            "renew_at must lie above 0 and be at most 1"
+            "`renew_at` must lie above 0 and be at most 1"
         } else if !(self.jitter >= 0.0 && self.jitter < self.renew_at) {
-            "jitter must lie between 0 and renew_at"
+            "`jitter` must lie between 0 and `renew_at`"
         } else if self.backoff_base.is_zero() || self.backoff_cap < self.backoff_base {
-            "backoff_base must be above zero and at most backoff_cap"
+            "`backoff_base` must be above zero and at most `backoff_cap`"
         } else if self.request_timeout.is_zero() {
-            "request_timeout must be above zero"
+            "`request_timeout` must be above zero"
         } else {
             return Ok(());
         };

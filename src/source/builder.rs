@@ -340,7 +340,7 @@ impl<T> Builder<T> {
         };
         let mut origins = TrustedOrigins::default();
         for url in base_url.iter().chain(&trusted_origins) {
-            origins.add(&parse_secure("base_url or trusted_origin", url, insecure)?);
+            origins.add(&parse_secure("`base_url` or `trusted_origin`", url, insecure)?);
         }
         if client_auth.as_ref().is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
             return Err(Error::configuration(
@@ -384,7 +384,7 @@ impl<T> Builder<T> {
     }
 
     pub(crate) fn parsed_base_url(&self) -> Result<Option<Url>> {
-        let parse = |url: &String| parse_secure("base_url", url, self.config.allow_insecure_http);
+        let parse = |url: &String| parse_secure("`base_url`", url, self.config.allow_insecure_http);
         self.config.base_url.as_ref().map(parse).transpose()
     }
 

@@ -48,7 +48,7 @@ impl Revocation {
         has_metadata: bool,
         insecure: bool,
     ) -> Result<Option<Self>> {
-        let url = url.map(|url| parse_secure("revocation_url", url, insecure)).transpose()?;
+        let url = url.map(|url| parse_secure("`revocation_url`", url, insecure)).transpose()?;
         if wanted && url.is_none() && !has_metadata {
             return Err(Error::configuration(
                 "`revoke_on_shutdown` with `token_url` needs a `revocation_url`",

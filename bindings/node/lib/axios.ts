@@ -1,5 +1,7 @@
+import { guard, isRepeatable, release } from './bodies.js';
 import { Call } from './call.js';
 import { type Client, coreOf } from './client.js';
+import { isSignal } from './kinds.js';
 
 /** What is used of axios's types, so that nobody needs them who does not use axios. */
 interface Config {
@@ -19,6 +21,7 @@ interface Answer {
   // biome-ignore lint/suspicious/noExplicitAny: axios's own type says so
   headers: any;
   config: Config;
+  data?: unknown;
   // biome-ignore lint/suspicious/noExplicitAny: what the adapter made
   request?: any;
 }
@@ -42,6 +45,8 @@ class Way {
     readonly url: URL,
     /** Of the caller's. */
     readonly beforeRedirect: Config['beforeRedirect'],
+    /** The body as it was given, before axios transformed it. */
+    readonly data: unknown,
   ) {}
 }
 
@@ -56,21 +61,23 @@ function strip(config: Config | undefined): Way | undefined {
   return way;
 }
 
-function isRepeatable(data: unknown): boolean {
-  return (
-    data == null ||
-    typeof data === 'string' ||
-    data instanceof ArrayBuffer ||
-    ArrayBuffer.isView(data) ||
-    data instanceof URLSearchParams
-  );
+/** Whether no stream is in there, however deep. */
+function holdsNoStream(data: unknown): boolean {
+  if (!isRepeatable(data)) return false;
+  if (typeof data !== 'object' || data === null || ArrayBuffer.isView(data)) return true;
+  return Object.values(data).every(holdsNoStream);
 }
+
+/** Whether the body can be sent again. Of an object axios may have made a form, which is a stream; another one can be made. */
+const isSentAgain = (sent: unknown, given: unknown): boolean => isRepeatable(sent) || (sent !== given && holdsNoStream(given));
+
+const signalOf = ({ signal }: Config): AbortSignal | undefined => (isSignal(signal) ? signal : undefined);
 
 /**
  * Gives the requests of an axios instance a valid token: `axiosInterceptor(client, axios.create({ baseURL }))`. What it returns takes
  * it off again.
  *
- * A request that is answered with 401 is sent once more with a newer token, where its body can be sent twice. The token goes to the
+ * A request that is answered with 401 is sent once more with a newer token, if its body can be sent twice: a stream cannot. The token goes to the
  * origins of `baseUrl` and `trustedOrigins` only: any other is an error before anything is sent, and no redirect takes it to another
  * origin. An `Authorization` of your own stands. What axios gives back in `config` holds no token.
  *
@@ -84,9 +91,9 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     const url = new URL(axios.getUri(config));
     core.checkOrigin(url);
     if (config.headers.has('Authorization')) return config;
-    const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
     const way =
-      config.evertoken ?? new Way(new Call(core, await core.token(signal, axiosInterceptor)), url, config.beforeRedirect);
+      config.evertoken ??
+      new Way(new Call(core, await core.token(signalOf(config), axiosInterceptor)), url, config.beforeRedirect, config.data);
     const { authorization, dpop } = way.call.sign((config.method ?? 'get').toUpperCase(), url.href);
     config.headers.set('Authorization', authorization);
     if (dpop !== undefined) {
@@ -105,7 +112,7 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
   };
 
   /** The answer to another sending, where there was one. */
-  const again = async ({ status, headers, config, request }: Answer): Promise<unknown> => {
+  const again = async ({ status, headers, config, data, request }: Answer): Promise<unknown> => {
     const way = strip(config);
     if (!way) return undefined;
     const url = request?.res?.responseUrl ?? way.url.href;
@@ -114,9 +121,19 @@ export function axiosInterceptor(client: Client, axios: Axios): () => void {
     const pairs = Object.entries(headers).flatMap(([name, value]) =>
       [value].flat().map((one): [string, string] => [name, String(one)]),
     );
-    const signal = config.signal instanceof AbortSignal ? config.signal : undefined;
-    const repeats = await way.call.repeats({ url, status, headers: pairs, repeatable: isRepeatable(config.data) }, signal);
-    return repeats ? axios.request({ ...config, evertoken: way }) : undefined;
+    const answer = { url, status, headers: pairs, repeatable: isSentAgain(config.data, way.data) };
+    const unguard = guard(data);
+    try {
+      if (!(await way.call.repeats(answer, signalOf(config)))) {
+        unguard();
+        return undefined;
+      }
+    } catch (error) {
+      release(data);
+      throw error;
+    }
+    release(data);
+    return axios.request({ ...config, data: way.data, evertoken: way });
   };
 
   const onRequest = axios.interceptors.request.use(sign);

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { inspect } from 'node:util';
 
 import { Call } from './call.js';
@@ -101,6 +102,11 @@ export class Client {
 
   static {
     revealed = (client) => client.#core;
+    // Not as a method, whose name would need Node's types of everybody who compiles against this package.
+    const value = function (this: Client, _depth: number, options: object): string {
+      return `Client ${inspect(this.toJSON(), options)}`;
+    };
+    Object.defineProperty(Client.prototype, inspect.custom, { value, configurable: true, writable: true });
   }
 
   /**
@@ -253,10 +259,6 @@ export class Client {
       // By the environment, or none.
     }
     return { server, state, expiresAt };
-  }
-
-  [inspect.custom](_depth: number, options: object): string {
-    return `Client ${inspect(this.toJSON(), options)}`;
   }
 }
 

@@ -140,7 +140,6 @@ export class Core {
       this.listeners.emit(event);
       if (event.kind === 'closed') this.#end();
     } else if (letter.ask != null) {
-      // It never rejects.
       if (this.#give) void answer(this.handle, letter.ask, this.#give);
     } else {
       this.waits.deliver(letter);

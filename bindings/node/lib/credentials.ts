@@ -1,3 +1,4 @@
+import { kindOf } from './kinds.js';
 import { type Handle, native } from './native.js';
 
 /** App id and app secret: OAuth's `client_id` and `client_secret` (RFC 6749 2.3.1). */
@@ -17,18 +18,21 @@ export interface Credentials {
  */
 export type CredentialFunction = () => Credentials | Promise<Credentials>;
 
-/** Answers Rust's question. What a failed function said may hold a secret, so that only the kind of its error is told. */
+/**
+ * Answers Rust's question, and never rejects. What a failed function said may hold a secret, so that only the kind of its error is
+ * told.
+ */
 export async function answer(handle: Handle, question: number, give: CredentialFunction): Promise<void> {
-  let given: Credentials;
+  let given: Credentials | null = null;
+  let reason = 'the function for credentials gave no { appId, appSecret }';
   try {
-    given = await give();
+    // Read here, since its members may fail as well.
+    const { appId, appSecret, nextAppSecret } = Object(await give()) as Partial<Credentials>;
+    const good =
+      typeof appId === 'string' && typeof appSecret === 'string' && ['string', 'undefined'].includes(typeof nextAppSecret);
+    if (good) given = { appId, appSecret, nextAppSecret };
   } catch (error) {
-    const kind = error instanceof Error ? error.name : typeof error;
-    return native.giveCredentials(handle, question, null, `the function for credentials failed: ${kind}`);
+    reason = `the function for credentials failed: ${kindOf(error)}`;
   }
-  const { appId, appSecret, nextAppSecret } = Object(given) as Partial<Credentials>;
-  const good =
-    typeof appId === 'string' && typeof appSecret === 'string' && ['string', 'undefined'].includes(typeof nextAppSecret);
-  if (good) native.giveCredentials(handle, question, { appId, appSecret, nextAppSecret });
-  else native.giveCredentials(handle, question, null, 'the function for credentials gave no { appId, appSecret }');
+  native.giveCredentials(handle, question, given, reason);
 }

@@ -1,3 +1,5 @@
+import { types } from 'node:util';
+
 /** What {@link EvertokenError.code} may be. They are stable. */
 export type ErrorCode =
   /** The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). */
@@ -87,9 +89,9 @@ export function attempt<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    // Rust's errors are of the main realm, and no `Error` of this one's where a test runner has a realm for each file.
-    const { message } = error as { message?: unknown };
-    if (typeof message === 'string' && message.startsWith('{')) throw told(message, error as Error);
+    // Not of this realm's class where the package was loaded into a context of its own.
+    const message = types.isNativeError(error) ? error.message : '';
+    if (message.startsWith('{')) throw told(message, error as Error);
     throw error;
   }
 }

@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { notify } from './callbacks.js';
 import { type EvertokenError, told } from './error.js';
 
 /** What was left of the authorization server's quota of tokens. */
@@ -48,7 +50,7 @@ export function eventOf(json: string): Event {
   return event;
 }
 
-type Listener = (event: Event) => void;
+type Listener = (event: Event) => unknown;
 
 /** The listeners of one client. */
 export class Listeners {
@@ -77,14 +79,7 @@ export class Listeners {
     if (this.#ended) return;
     if (event.kind === 'closed') this.#ended = true;
     for (const listener of [...this.#all, ...(this.#byKind.get(event.kind) ?? [])]) {
-      try {
-        listener(event);
-      } catch (error) {
-        // The listener's own affair, as with any EventEmitter; the others are told all the same.
-        process.nextTick(() => {
-          throw error;
-        });
-      }
+      notify(`a listener of \`${event.kind}\``, listener, () => listener(event));
     }
   }
 

@@ -1,6 +1,8 @@
+import { guard, isRepeatable, release } from './bodies.js';
 import { Call } from './call.js';
 import type { Core } from './core.js';
 import { attempt, mistake } from './error.js';
+import { has as hasMethod, isUrl } from './kinds.js';
 import { native } from './native.js';
 
 /** What `fetch` is made of here: types of the platform, whose names differ between its versions. */
@@ -8,19 +10,6 @@ type Input = Parameters<typeof fetch>[0];
 type Init = NonNullable<Parameters<typeof fetch>[1]>;
 
 const { version } = require('../package.json') as { version: string };
-
-/** Whether this body can be sent twice. */
-function isRepeatable(body: unknown): boolean {
-  return (
-    body == null ||
-    typeof body === 'string' ||
-    body instanceof ArrayBuffer ||
-    ArrayBuffer.isView(body) ||
-    body instanceof Blob ||
-    body instanceof URLSearchParams ||
-    body instanceof FormData
-  );
-}
 
 /** The headers of one call, to which ours are added. */
 type Bag = Headers | Record<string, string>;
@@ -53,6 +42,12 @@ function isRequest(input: unknown): input is Request {
   return typeof url === 'string' && typeof method === 'string' && typeof clone === 'function';
 }
 
+/** A copy with its body in memory. The `clone` of one with a stream of Node's waits until both are read. */
+async function inMemory(request: Request): Promise<Request> {
+  const body = await request.arrayBuffer();
+  return new (request.constructor as typeof Request)(request, { body });
+}
+
 const MOST_PATHS = 1_000;
 
 /** Where calls go: from a path below the base, an absolute URL, or that of a request. Whatever it gives may have the token. */
@@ -61,11 +56,11 @@ function targetsOf(core: Core): (input: Input) => string {
   const known = new Map<string, string>();
   return (input) => {
     if (typeof input !== 'string') {
-      if (!(input instanceof URL || isRequest(input))) throw mistake('`fetch` takes a path, a URL or a `Request`');
+      if (!(isUrl(input) || isRequest(input))) throw mistake('`fetch` takes a path, a URL or a `Request`');
       // The platform's `fetch` would take it for text.
-      if (!(input instanceof URL || input instanceof Request || core.extras.fetch))
+      if (!(isUrl(input) || input instanceof Request || core.extras.fetch))
         throw mistake("a `Request` that is not the platform's needs the `fetch` of its library as an option of the client");
-      const url = input instanceof URL ? input : new URL(input.url);
+      const url = isUrl(input) ? input : new URL(input.url);
       core.checkOrigin(url);
       return url.href;
     }
@@ -94,7 +89,7 @@ export function fetchOf(core: Core): typeof fetch {
 
   return async function authorizedFetch(input: Input, init: Init = {}): Promise<Response> {
     const target = targetOf(input);
-    const request = isRequest(input) ? input : undefined;
+    let request = isRequest(input) ? input : undefined;
     // As `fetch` itself has it: those of `init` are in the place of the request's.
     const headers = copied(init.headers ?? request?.headers);
     if (introduced !== undefined && !has(headers, 'user-agent')) put(headers, 'user-agent', introduced);
@@ -111,6 +106,7 @@ export function fetchOf(core: Core): typeof fetch {
     if (core.isDpop) options.redirect = 'manual';
     const ownBody = request !== undefined && request.body !== null && init.body === undefined;
     const repeatable = ownBody || isRepeatable(init.body);
+    if (request && ownBody && hasMethod(request.body, 'pipe')) request = await inMemory(request);
     const call = new Call(core, await core.token(signal, authorizedFetch));
     let first = true;
     for (;;) {
@@ -123,9 +119,19 @@ export function fetchOf(core: Core): typeof fetch {
       if (!call.heeds(response.status)) return response;
       // What came from where no token went says nothing about it.
       if (response.redirected && new URL(response.url).origin !== new URL(target).origin) return response;
-      const answer = { url: response.url || target, status: response.status, headers: response.headers, repeatable };
-      if (!(await call.repeats(answer, signal))) return response;
-      await response.body?.cancel();
+      const { status, headers: told, body } = response;
+      const answer = { url: response.url || target, status, headers: told, repeatable };
+      const unguard = guard(body);
+      try {
+        if (!(await call.repeats(answer, signal))) {
+          unguard();
+          return response;
+        }
+      } catch (error) {
+        release(body);
+        throw error;
+      }
+      release(body);
     }
   };
 }

@@ -1,3 +1,4 @@
+import { notify } from './callbacks.js';
 import type { Event } from './events.js';
 
 /** Where log lines go: the console, pino, winston and their like. None of them holds a token or a secret. */
@@ -42,10 +43,7 @@ function line(event: Event, holdsToken: boolean): [LogLevel, string] | undefined
 export function logTo(logger: Logger, holdsToken: () => boolean): (event: Event) => void {
   return (event) => {
     const [level, text] = line(event, event.kind === 'renewalFailed' && holdsToken()) ?? [];
-    try {
-      if (level) logger[level]?.(`evertoken: ${text}`);
-    } catch {
-      // A log that fails must not stop what it tells of.
-    }
+    // A log that fails must not stop what it tells of.
+    if (level) notify(`the option \`logger.${level}\``, logger, () => logger[level]?.(`evertoken: ${text}`));
   };
 }

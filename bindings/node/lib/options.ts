@@ -1,13 +1,42 @@
-import { createPrivateKey, type JsonWebKey, KeyObject } from 'node:crypto';
+import { createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { types } from 'node:util';
 
 import type { CredentialFunction } from './credentials.js';
 import { mistake } from './error.js';
+import { isBytes, isUrl } from './kinds.js';
 import type { Logger } from './log.js';
 import type { NativeOptions } from './native.js';
 
+/** A private key as a JSON Web Key (RFC 7517). */
+export interface PrivateJwk {
+  kty?: string;
+  kid?: string;
+  alg?: string;
+  use?: string;
+  key_ops?: string[];
+  ext?: boolean;
+  crv?: string;
+  x?: string;
+  y?: string;
+  d?: string;
+  n?: string;
+  e?: string;
+  p?: string;
+  q?: string;
+  dp?: string;
+  dq?: string;
+  qi?: string;
+}
+
+/** What is used of a `KeyObject` of `node:crypto`, so that nobody needs Node's types who has none. */
+export interface PrivateKeyObject {
+  readonly type: string;
+  export(options: { type: 'pkcs8'; format: 'pem' }): string | Uint8Array;
+}
+
 /** A private key: PEM, PKCS #8 in DER, a JWK, or a `KeyObject`. RSA of 2048 bits or more, EC on P-256, or Ed25519. */
-export type PrivateKey = string | Buffer | JsonWebKey | KeyObject;
+export type PrivateKey = string | Uint8Array | PrivateJwk | PrivateKeyObject;
 
 /** How the client authenticates at the token endpoint (RFC 6749 2.3.1, RFC 7523 2.2, RFC 8705 2), as RFC 7591 2 names it. */
 export type ClientAuth =
@@ -101,11 +130,11 @@ export interface ClientOptions {
   /** The HTTP proxy for token requests; by default the environment says (`HTTPS_PROXY`, `NO_PROXY`, …). */
   proxy?: string | URL;
   /** Certificate authorities to trust beside those of the system and of `NODE_EXTRA_CA_CERTS`, for token requests: PEM. */
-  ca?: string | Buffer | readonly (string | Buffer)[];
+  ca?: string | Uint8Array | readonly (string | Uint8Array)[];
   /** The certificate that the client shows (mutual TLS), with its private key in the same PEM or as `key`. */
-  cert?: string | Buffer;
+  cert?: string | Uint8Array;
   /** The private key of `cert`: PEM. */
-  key?: string | Buffer;
+  key?: string | Uint8Array;
   /** With `true`, `close()` revokes the tokens that are held (RFC 7009); false by default. */
   revokeOnShutdown?: boolean;
   /** The revocation endpoint, in the place of what discovery says. */
@@ -137,8 +166,8 @@ const is =
   };
 
 const isText = (value: unknown): value is string => typeof value === 'string';
-const isUrl = (value: unknown): boolean => isText(value) || value instanceof URL;
-const isPem = (value: unknown): boolean => isText(value) || value instanceof Uint8Array;
+const isAddress = (value: unknown): boolean => isText(value) || isUrl(value);
+const isPem = (value: unknown): boolean => isText(value) || isBytes(value);
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value) && value >= 0;
@@ -146,13 +175,13 @@ const isNumber = (value: unknown): value is number => typeof value === 'number' 
 const text = is('a string', isText);
 const flag = is('true or false', (value) => typeof value === 'boolean');
 const milliseconds = is('a number of milliseconds, 0 or more', isNumber);
-const url = is('a URL', isUrl);
+const url = is('a URL', isAddress);
 const pem = is('PEM as a string or Buffer', isPem);
 const functionOf = is('a function', (value) => typeof value === 'function');
 const texts = is('a string or a list of strings', (value) => isText(value) || (Array.isArray(value) && value.every(isText)));
 const privateKey = is(
   'a private key: PEM, DER, a JWK or a KeyObject',
-  (value) => isPem(value) || (isObject(value) && (value instanceof KeyObject || 'kty' in value)),
+  (value) => isPem(value) || (isObject(value) && (types.isKeyObject(value) || 'kty' in value)),
 );
 
 const RENEWAL: Record<keyof RenewalPolicy, Check> = {
@@ -192,7 +221,7 @@ const OPTIONS: Record<keyof ClientOptions, Check> = {
     checked(value, { key: privateKey }, `${name}.`);
   },
   baseUrl: url,
-  trustedOrigins: is('a list of URLs', (value) => Array.isArray(value) && value.every(isUrl)),
+  trustedOrigins: is('a list of URLs', (value) => Array.isArray(value) && value.every(isAddress)),
   allowInsecureHttp: flag,
   renewal: (value, name) => (isObject(value) ? checked(value, RENEWAL, `${name}.`) : refuse(name, 'an object', value)),
   timeoutMs: milliseconds,
@@ -254,8 +283,8 @@ export function checkOptions(options: unknown): asserts options is ClientOptions
 function keyText(key: PrivateKey, name: string): string {
   try {
     if (typeof key === 'string') return key;
-    if (key instanceof KeyObject) return key.export({ type: 'pkcs8', format: 'pem' }).toString();
-    if (!(key instanceof Uint8Array)) return JSON.stringify(key);
+    if (types.isKeyObject(key)) return key.export({ type: 'pkcs8', format: 'pem' }).toString();
+    if (!isBytes(key)) return JSON.stringify(key);
     const pem = Buffer.from(key).toString('latin1');
     if (pem.includes('-----BEGIN')) return pem;
     return createPrivateKey({ key: Buffer.from(key), format: 'der', type: 'pkcs8' })

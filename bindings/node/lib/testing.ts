@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * An authorization server and an API in a box, for the tests of whoever uses this package.
  *

@@ -1,8 +1,11 @@
 import { createRequire } from 'node:module';
 
+import { isRepeatable } from './bodies.js';
 import { Call } from './call.js';
+import { notify } from './callbacks.js';
 import { type Client, coreOf } from './client.js';
 import { mistake } from './error.js';
+import { has, isSignal } from './kinds.js';
 
 /** What is used of undici's types, so that nobody needs them who does not use undici. */
 type Headers = Record<string, unknown> | Iterable<[string, unknown]> | readonly string[] | null | undefined;
@@ -24,7 +27,7 @@ interface Handler {
   onRequestStart?(controller: Controller, context: unknown): void;
   onRequestUpgrade?(controller: Controller, status: number, headers: Record<string, unknown>, socket: unknown): void;
   onResponseStart?(controller: Controller, status: number, headers: Record<string, unknown>, message?: string): void;
-  onResponseData?(controller: Controller, chunk: Buffer): void;
+  onResponseData?(controller: Controller, chunk: Uint8Array): void;
   onResponseEnd?(controller: Controller, trailers: Record<string, unknown>): void;
   onResponseError?(controller: Controller | null, error: Error): void;
 }
@@ -38,8 +41,13 @@ function flat(headers: Headers): string[] {
   return pairs.flatMap(([name, value]) => (value === undefined ? [] : [value].flat().flatMap((one) => [name, String(one)])));
 }
 
-function isRepeatable(body: unknown): boolean {
-  return body == null || typeof body === 'string' || body instanceof Uint8Array;
+const signalOf = ({ signal }: Options): AbortSignal | undefined => (isSignal(signal) ? signal : undefined);
+
+/** What a request sends, and what it sends the second time. */
+interface Sent {
+  first: unknown;
+  /** To be asked when the answer is there: what can be sent again, in a box; undefined if nothing can. */
+  again(): { body: unknown } | undefined;
 }
 
 /** Bun puts a stub of its own in the place of undici. */
@@ -49,27 +57,59 @@ function isStub(): boolean {
   return typeof Agent?.prototype?.compose !== 'function';
 }
 
-const signalOf = ({ signal }: Options): AbortSignal | undefined => (signal instanceof AbortSignal ? signal : undefined);
+/** So much is kept of what can be read only once. */
+const MOST_KEPT = 16 * 2 ** 20;
+
+/**
+ * `fetch` hands its body over as an iterator, even if it was made of a text; what it knows the length of (RFC 9110 8.6) it could
+ * send again. So that is kept while it is read.
+ */
+function bodyOf({ body }: Options, headers: string[]): Sent {
+  if (isRepeatable(body)) return { first: body, again: () => ({ body }) };
+  const at = headers.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'content-length');
+  const length = at < 0 ? Number.NaN : Number(headers[at + 1]);
+  if (!(length <= MOST_KEPT) || has(body, 'pipe') || !has(body, Symbol.asyncIterator)) {
+    return { first: body, again: () => undefined };
+  }
+  const chunks: Uint8Array[] = [];
+  let kept = 0;
+  async function* read(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      if (kept <= length) chunks.push(chunk);
+      kept += chunk.byteLength;
+      yield chunk;
+    }
+  }
+  return { first: read(), again: () => (kept === length ? { body: Buffer.concat(chunks) } : undefined) };
+}
 
 /** Holds a 401 back until it is known whether the call is sent again, and then lets go of it or swallows it. */
 class Recovery implements Handler {
-  readonly #send: (handler: Handler) => void;
+  readonly #send: (handler: Handler, body: unknown) => void;
   readonly #call: Call;
   readonly #url: URL;
-  readonly #repeatable: boolean;
+  readonly #sent: Sent;
+  #next: { body: unknown } | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #handler: Handler;
   /** Where redirects have led, which undici's own interceptor tells. */
   #history: URL[] | undefined;
   #state: 'open' | 'deciding' | 'swallowing' | 'failed' = 'open';
   /** What came in spite of the pause: the end of an answer to a HEAD does, and all that a `MockAgent` answers. */
-  #early: { chunks: Buffer[]; trailers?: Record<string, unknown> } = { chunks: [] };
+  #early: { chunks: Uint8Array[]; trailers?: Record<string, unknown> } = { chunks: [] };
 
-  constructor(send: (handler: Handler) => void, call: Call, url: URL, options: Options, handler: Handler) {
+  constructor(
+    send: (handler: Handler, body: unknown) => void,
+    call: Call,
+    url: URL,
+    sent: Sent,
+    options: Options,
+    handler: Handler,
+  ) {
     this.#send = send;
     this.#call = call;
     this.#url = url;
-    this.#repeatable = isRepeatable(options.body);
+    this.#sent = sent;
     this.#signal = signalOf(options);
     this.#handler = handler;
   }
@@ -99,7 +139,8 @@ class Recovery implements Handler {
     const pairs = Object.entries(headers).flatMap(([name, value]) =>
       [value].flat().map((one): [string, string] => [name, String(one)]),
     );
-    const answer = { url, status, headers: pairs, repeatable: this.#repeatable };
+    this.#next = this.#sent.again();
+    const answer = { url, status, headers: pairs, repeatable: this.#next !== undefined };
     const decide = (repeats: boolean): void => {
       if (this.#state !== 'deciding') return;
       this.#state = repeats ? 'swallowing' : 'open';
@@ -118,17 +159,17 @@ class Recovery implements Handler {
       .repeats(answer, this.#signal)
       // Where it fails the client was closed, say. The answer is what it is.
       .then(decide, () => decide(false))
-      .catch((error) => this.onResponseError(controller, error));
+      .catch((error) => this.#fail(controller, error));
   }
 
-  onResponseData(controller: Controller, chunk: Buffer): void {
+  onResponseData(controller: Controller, chunk: Uint8Array): void {
     if (this.#state === 'deciding') this.#early.chunks.push(chunk);
     else if (this.#state === 'open') this.#handler.onResponseData?.(controller, chunk);
   }
 
   onResponseEnd(controller: Controller, trailers: Record<string, unknown>): void {
     if (this.#state === 'deciding') this.#early.trailers = trailers;
-    else if (this.#state === 'swallowing') this.#send(this);
+    else if (this.#state === 'swallowing') this.#send(this, this.#next?.body);
     else this.#handler.onResponseEnd?.(controller, trailers);
   }
 
@@ -136,13 +177,18 @@ class Recovery implements Handler {
     this.#state = 'failed';
     this.#handler.onResponseError?.(controller, error);
   }
+
+  /** What the caller's handler threw is told to that handler, as undici does, and then given up. */
+  #fail(controller: Controller, error: Error): void {
+    notify('a handler of undici', this.#handler, () => this.onResponseError(controller, error));
+  }
 }
 
 /**
  * An interceptor for undici's dispatchers: `new Agent().compose(undiciInterceptor(client))`.
  *
- * Each request gets a valid token; one that is answered with 401 is sent once more with a newer one, where its body can be sent
- * twice (text, bytes, or none). The token goes to the origins of `baseUrl` and `trustedOrigins` only: any other is an error before
+ * Each request gets a valid token; one that is answered with 401 is sent once more with a newer one, if its body can be sent
+ * twice: a stream cannot. The token goes to the origins of `baseUrl` and `trustedOrigins` only: any other is an error before
  * anything is sent. An `authorization` of your own stands. For undici 7 and newer.
  *
  * @throws {EvertokenError} where the client has neither `baseUrl` nor `trustedOrigins`, and in Bun, whose `undici` is a stub without
@@ -167,14 +213,16 @@ export function undiciInterceptor(client: Client): <D extends (options: never, h
 
       const start = (token: string): boolean => {
         const call = new Call(core, token);
-        const send = (recovery: Handler): boolean => {
+        const sent = bodyOf(options, headers);
+        const send = (recovery: Handler, body: unknown): boolean => {
           const { authorization, dpop } = call.sign(options.method, url.href);
           const signed = [...headers, 'authorization', authorization, ...(dpop === undefined ? [] : ['dpop', dpop])];
-          return dispatch({ ...options, headers: signed }, recovery);
+          return dispatch({ ...options, headers: signed, body }, recovery);
         };
-        return send(new Recovery(send, call, url, options, handler));
+        return send(new Recovery(send, call, url, sent, options, handler), sent.first);
       };
-      const fail = (error: unknown): void => handler.onResponseError?.(null, error as Error);
+      const fail = (error: unknown): void =>
+        notify('a handler of undici', handler, () => handler.onResponseError?.(null, error as Error));
       const held = core.held();
       if (held !== null) return start(held);
       core.token(signalOf(options), undiciInterceptor).then(start).catch(fail);

@@ -1,3 +1,4 @@
+import { onAbort } from './aborts.js';
 import { attempt, told } from './error.js';
 import type { Letter } from './native.js';
 
@@ -45,22 +46,23 @@ export class Waits {
     const asked = new Error();
     Error.captureStackTrace(asked, caller);
     return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
+      if (signal?.aborted) throw signal.reason;
+      let ignoreAbort = (): void => {};
       const settle = (letter: Letter): void => {
-        signal?.removeEventListener('abort', abort);
+        ignoreAbort();
         if (letter.error != null) reject(told(letter.error, asked));
         else resolve(read(letter));
-      };
-      const abort = (): void => {
-        this.#close(id);
-        reject(signal?.reason);
       };
       const id = this.#nextId();
       const letter = attempt(() => start(id));
       if (letter) return settle(letter);
       this.#open.set(id, { settle });
       this.#awake ??= setInterval(hold, LONG_MS, this.#owner);
-      signal?.addEventListener('abort', abort, { once: true });
+      if (!signal) return;
+      ignoreAbort = onAbort(signal, () => {
+        this.#close(id);
+        reject(signal.reason);
+      });
     });
   }
 

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use evertoken::reqwest::Url;
 use evertoken::{AccessToken, SecretString, TokenSource};
+use evertoken_bindings::Language;
 use napi::Env;
 use napi::bindgen_prelude::{ArrayBuffer, External, Result};
 use napi_derive::napi;
@@ -304,6 +305,7 @@ pub fn check(handle: &External<Handle>, id: u32) -> Result<Option<Letter>> {
     let builder = shared.settings.builder(&lock(&shared.credentials));
     shared.mailbox.answer(id, async move {
         let diagnosis = builder.check().await;
-        Letter { found: Some(diagnosis.to_string()), well: Some(diagnosis.is_ok()), ..Letter::default() }
+        let found = Language::Node.spell(&diagnosis.to_string()).into_owned();
+        Letter { found: Some(found), well: Some(diagnosis.is_ok()), ..Letter::default() }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use evertoken_bindings::Language;
 use napi_derive::napi;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -38,7 +39,9 @@ impl Subscriber for Records {
         let mut line = Line::default();
         event.record(&mut line);
         let (level, Line { message, fields }) = (event.metadata().level(), line);
-        let line = format!("EVERTOKEN {}: {level} {message}{fields}\n", std::process::id());
+        let text = message + &fields;
+        let text = Language::Node.spell(&text);
+        let line = format!("EVERTOKEN {}: {level} {text}\n", std::process::id());
         // Who has closed it does not want to know.
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

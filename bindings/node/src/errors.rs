@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use evertoken::{Error, ErrorKind};
+use evertoken_bindings::Language;
 use serde_json::json;
 
 fn code(kind: ErrorKind) -> &'static str {
@@ -24,12 +25,12 @@ pub fn told(error: &Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(deeper) = cause {
-        causes.push(deeper.to_string());
+        causes.push(Language::Node.spell(&deeper.to_string()).into_owned());
         cause = deeper.source();
     }
     json!({
         "code": code(error.kind()),
-        "message": error.to_string(),
+        "message": Language::Node.message(error),
         "oauthError": error.oauth_error(),
         "description": error.description(),
         "retryAfterMs": error.retry_after().map(|after| after.as_secs_f64() * 1e3),

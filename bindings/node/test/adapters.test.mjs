@@ -227,7 +227,7 @@ test('paths are appended to the base, and what leads elsewhere is refused', asyn
   }
   const without = new Client('app', 'secret', { issuer: server.issuer });
   t.after(() => without.close());
-  await assert.rejects(without.fetch('orders'), /base_url/);
+  await assert.rejects(without.fetch('orders'), /no `baseUrl`/);
   assert.throws(() => undiciInterceptor(without), coded('CONFIGURATION'));
   assert.throws(() => axiosInterceptor(without, axios.create()), coded('CONFIGURATION'));
   assert.throws(() => undiciInterceptor({}), coded('CONFIGURATION'));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwapOption, Guard};
 use evertoken::reqwest::Url;
 use evertoken::{AccessToken, TokenSource};
+use evertoken_bindings::Language;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -280,7 +281,7 @@ impl Client {
         let builder = self.live(py)?.builder();
         worker::ensure(py)?;
         let diagnosis = block_on(py, builder.check())?;
-        Ok((diagnosis.is_ok(), diagnosis.to_string()))
+        Ok((diagnosis.is_ok(), Language::Python.spell(&diagnosis.to_string()).into_owned()))
     }
 
     fn _base_url(&self) -> PyResult<Option<String>> {

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use evertoken::{Error, ErrorKind};
+use evertoken_bindings::Language;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -31,7 +32,7 @@ pub fn object<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>
         MAKE.get_or_try_init(py, || py.import("evertoken._errors")?.getattr("_make").map(Bound::unbind))?;
     let exception = make.bind(py).call1((
         name(error.kind()),
-        error.to_string(),
+        Language::Python.message(error),
         error.oauth_error(),
         error.description(),
         error.retry_after().map(|after| after.as_secs_f64()),
@@ -55,7 +56,7 @@ fn cause<'py>(py: Python<'py>, error: &(dyn StdError + 'static)) -> PyResult<Bou
             let text = text.split(" (os error").next().unwrap_or_default().to_owned();
             py.import("builtins")?.getattr("OSError")?.call1((code, text))?
         }
-        None => py.get_type::<PyException>().call1((error.to_string(),))?,
+        None => py.get_type::<PyException>().call1((Language::Python.spell(&error.to_string()),))?,
     };
     if let Some(source) = error.source() {
         exception.setattr("__cause__", cause(py, source)?)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use evertoken::AppCredentials;
+use evertoken_bindings::Language;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::{mpsc, oneshot};
@@ -191,7 +192,8 @@ impl tracing::Subscriber for Records {
         let mut line = Line::default();
         event.record(&mut line);
         let level = level_of(event.metadata().level());
-        let _ = queue.sender.try_send(Work::Record { level, text: line.message + &line.fields });
+        let text = Language::Python.spell(&(line.message + &line.fields)).into_owned();
+        let _ = queue.sender.try_send(Work::Record { level, text });
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

@@ -401,7 +401,7 @@ def test_so_is_that_of_a_credential(name: str) -> None:
         ({"resource": "relative"}, "resource"),
         ({"token_params": {"client_secret": "x"}}, "client_secret"),
         ({"renewal": RenewalPolicy(renew_at=2)}, "renew_at"),
-        ({"ca": b"-----BEGIN nothing"}, "certificate"),
+        ({"ca": b"-----BEGIN nothing"}, "`ca`"),
         ({"cert": b"-----BEGIN nothing"}, "certificate"),
         ({"cert": "no such file s3cr3t"}, "cert"),
         ({"proxy": "p4ss"}, "proxy"),

@@ -255,10 +255,10 @@ impl VerifierBuilder {
         let url = |what: &str, text: Option<&String>| {
             text.map(|text| parse_secure(what, text, insecure)).transpose()
         };
-        let jwks_url = url("jwks_url", self.jwks_url.as_ref())?;
+        let jwks_url = url("`jwks_url`", self.jwks_url.as_ref())?;
         // Clients come from outside: whether that is by https is theirs and the operator's to say.
         let public_url =
-            self.public_url.as_ref().map(|text| parse_secure("public_url", text, true)).transpose()?;
+            self.public_url.as_ref().map(|text| parse_secure("`public_url`", text, true)).transpose()?;
         let transport = match self.transport {
             Some(transport) => transport,
             None if self.network.is_default() => HttpTransport::shared()?,
@@ -271,7 +271,7 @@ impl VerifierBuilder {
             let endpoint =
                 TokenEndpoint::new(server, request, auth, insecure, transport.clone(), discovery.clone());
             let mut introspector = Introspector::new(endpoint, credentials, self.clock.clone());
-            introspector.url = url("introspection_url", at.as_ref())?;
+            introspector.url = url("`introspection_url`", at.as_ref())?;
             (introspector.max_age, introspector.audience_optional) = (max_age, audience_optional);
             Ok::<_, Error>(introspector)
         });
