@@ -174,6 +174,7 @@ test('mistakes in the options are named', () => {
   const issuer = 'https://as.example';
   for (const [options, named] of [
     [{}, /`issuer` or `token_url`/],
+    [{ issuer, tokenUrl: `${issuer}/token` }, /`issuer` and `token_?[uU]rl` are both set/],
     [{ isuer: issuer }, /unknown option `isuer`: did you mean `issuer`\?/],
     [{ token_url: issuer }, /unknown option `token_url`: did you mean `tokenUrl`\?/],
     [{ issuer, colour: 'red' }, /unknown option `colour`$/],

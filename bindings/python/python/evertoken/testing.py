@@ -7,10 +7,11 @@ once the package is installed.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _native
 from ._client import Client
+from ._options import merged
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -50,7 +51,7 @@ class AuthServer(_native.AuthServer):
 
     def client(self, **options: Unpack[Options]) -> Client:
         """A client for it, with its API as ``base_url``."""
-        made: dict[str, Any] = {"issuer": self.issuer, "base_url": self.api_url, **options}
+        made = merged({"issuer": self.issuer, "base_url": self.api_url}, options)
         return Client(APP_ID, APP_SECRET, **made)
 
     def __enter__(self) -> Self:
