@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::errors::OrRaise;
-use crate::home;
 use crate::settings::{Credentials, Settings};
+use crate::{home, worker};
 
 /// A source, and the process it belongs to.
 pub struct Live {
@@ -97,6 +97,8 @@ impl Live {
         let builder = self.settings.builder(Credentials::clone(&self.credentials.load()));
         let source = builder.forked_from(self.source()?, seed()).build().or_raise(py)?;
         if source.current_token().is_some() {
+            // A renewal may need functions of Python's, and its log records are to be seen.
+            worker::ensure(py)?;
             let runtime = py.detach(home::runtime)?;
             let _inside = runtime.enter();
             drop(source.prefetch());
