@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._client import Client
+from ._frames import frameless
 from ._options import merged
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ APP_SECRET = "secret"
 """Its secret."""
 
 
+@frameless
 def fixed_client(token: str, base_url: str) -> Client:
     """A client that holds this token for a year and asks no authorization server, for unit tests: libraries that replace HTTP
     do not see token requests, which are not made by Python.
@@ -49,6 +51,7 @@ class AuthServer(_native.AuthServer):
     APP_ID = APP_ID
     APP_SECRET = APP_SECRET
 
+    @frameless
     def client(self, **options: Unpack[Options]) -> Client:
         """A client for it, with its API as ``base_url``."""
         made = merged({"issuer": self.issuer, "base_url": self.api_url}, options)
