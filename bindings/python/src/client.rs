@@ -238,6 +238,7 @@ impl Client {
     /// In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its parent's.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let source = self.source(py)?;
+        self.live(py)?.mark_closed();
         self.shown.store(None);
         block_on(py, async move { source.shutdown().await })?.or_raise(py)
     }
@@ -254,6 +255,7 @@ impl Client {
     #[pyo3(signature = (bell, number))]
     fn _wait_close(&self, py: Python<'_>, bell: Option<&Bound<'_, Bell>>, number: u64) -> PyResult<Wait> {
         let source = self.source(py)?;
+        self.live(py)?.mark_closed();
         self.shown.store(None);
         let wait = Wait::start(py, bell, number, async move { source.shutdown().await }, |py, outcome| {
             outcome.or_raise(py).map(|()| py.None())

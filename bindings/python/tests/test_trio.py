@@ -136,6 +136,7 @@ def test_token_warns_in_a_task(server: AuthServer, monkeypatch: pytest.MonkeyPat
 
 def test_asyncio_in_a_guest_run_of_trio(server: AuthServer) -> None:
     """Both in one thread: each waits by its own means."""
+
     async def in_trio() -> str:
         async with server.client() as api:
             return await api.token_async()
@@ -143,9 +144,7 @@ def test_asyncio_in_a_guest_run_of_trio(server: AuthServer) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
-        trio.lowlevel.start_guest_run(
-            in_trio, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result
-        )
+        trio.lowlevel.start_guest_run(in_trio, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=done.set_result)
         async with server.client() as api:
             assert server.accepts(await api.token_async())
         assert server.accepts((await done).unwrap())

@@ -1,6 +1,5 @@
-"""Green threads, by gevent or eventlet: how one waits for the native half while its hub goes on, and what must stay a real thread.
-
-Neither is imported here; what the program has imported is used.
+"""Green threads, by gevent or eventlet: how one waits for the native half while its hub goes on, and what must stay a real
+thread. Neither is imported here; what the program has imported is used.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ import _thread
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from os import getpid
 from typing import Any
 
@@ -95,19 +95,14 @@ def seat() -> Seat | None:
             hub = gevent.get_hub()
             if gevent.getcurrent() is hub:
                 return None
-            from gevent.event import Event
-
-            event: Any = Event()
+            event: Any = import_module("gevent.event").Event()
             return Seat(waiting(hub, lambda: _Gevent(hub)), event, event.set)
         eventlet = _eventlet("socket", "select", "thread")
         if eventlet is not None:
-            from eventlet.event import Event as EventletEvent
-            from eventlet.hubs import get_hub
-
-            hub = get_hub()
+            hub = import_module("eventlet.hubs").get_hub()
             if eventlet.getcurrent() is hub.greenlet:
                 return None
-            event = EventletEvent()
+            event = import_module("eventlet.event").Event()
             return Seat(waiting(hub, lambda: _Eventlet(hub)), event, lambda: event.ready() or event.send())
     except NotImplementedError:  # no sockets to watch
         pass
@@ -156,10 +151,8 @@ def run(awaitable: Any) -> Any:
 
     eventlet = _eventlet("thread")
     if eventlet is not None:
-        from eventlet.hubs import get_hub
-
-        if type(get_hub()).__module__ == "eventlet.hubs.asyncio":
-            from eventlet.asyncio import spawn_for_awaitable
-
-            return spawn_for_awaitable(awaited()).wait()
+        hub = import_module("eventlet.hubs").get_hub()
+        if type(hub).__module__ == "eventlet.hubs.asyncio":
+            # The thread's loop runs already.
+            return import_module("eventlet.asyncio").spawn_for_awaitable(awaited()).wait()
     return asyncio.run(awaited())

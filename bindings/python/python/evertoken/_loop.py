@@ -58,7 +58,12 @@ def _place() -> tuple[Waiting, Callable[[], object], Callable[[], Awaitable[obje
         return waiting(token, lambda: Threaded(token, token.run_sync_soon)), event.set, event.wait
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
-    return _of_asyncio(loop), lambda: future.done() or future.set_result(None), lambda: future
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return _of_asyncio(loop), wake, lambda: future
 
 
 async def waited(start: Callable[[_native.Bell | None, int], _native.Wait]) -> Any:

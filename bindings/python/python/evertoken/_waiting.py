@@ -1,5 +1,5 @@
-"""How something waits for the native half while other things go on: a bell for each event loop or hub, which watches it by its own
-means. What runs in a loop, and which loop that is, stands in ``_loop``; hubs of green threads stand in ``_green``.
+"""How something waits for the native half while other things go on: a bell for each event loop or hub, which watches it by its
+own means. What runs in a loop, and which loop that is, stands in ``_loop``; hubs of green threads stand in ``_green``.
 """
 
 from __future__ import annotations

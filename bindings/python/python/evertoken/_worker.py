@@ -142,7 +142,7 @@ def _call(job: _native.Job) -> None:
     try:
         given = kept.function() if message is None else kept.function(message)
         if inspect.isawaitable(given):
-                    given = _green.run(given)
+            given = _green.run(given)
         what = f"what {what} gave"
         if message is not None:
             job.sign(given)
