@@ -261,7 +261,7 @@ impl Client {
             outcome.or_raise(py).map(|()| py.None())
         })?;
         // A task that is cancelled has still asked for the end.
-        Ok(wait.to_its_end())
+        Ok(wait.detached())
     }
 
     /// One call's way, for the adapters.

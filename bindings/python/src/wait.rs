@@ -150,7 +150,7 @@ impl Wait {
     }
 
     /// The same, but it goes on if it is dropped.
-    pub fn to_its_end(mut self) -> Self {
+    pub fn detached(mut self) -> Self {
         self.goes_on = true;
         self
     }
