@@ -221,7 +221,8 @@ async fn shutdown_ends_the_family_though_a_request_hangs() {
         assert!(member.current_token().is_none());
         assert_eq!(member.status().state, State::Closed);
         assert!(member.events().next().await.is_none());
-        member.set_credentials("app", "another").unwrap();
+        let refused = member.set_credentials("app", "another").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed);
         within(member.shutdown()).await.unwrap();
     }
     for events in &mut events {

@@ -185,6 +185,7 @@ fn mistakes_are_told_when_building() {
     for (preset, said) in [
         (Preset::new(), "`issuer` or `token_url`"),
         (ACME.issuer("acme"), "issuer"),
+        (ACME.token_url("https://login.acme.example/token"), "`issuer` and `token_url` are both set"),
         (Preset::new().token_url("http://login.acme.example/"), "token_url"),
         (ACME.base_url("http://api.acme.example/"), "base_url"),
         (ACME.scope("a\"b"), "`scope`"),

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     credentials: CredentialSource,
     pub(super) issuer: Option<String>,
     pub(super) token_url: Option<String>,
+    /// `issuer` and `token_url` came from the environment; a setter of either replaces both.
+    server_from_env: bool,
     pub(super) revoke_on_shutdown: bool,
     pub(super) revocation_url: Option<String>,
     pub(super) request: GrantRequest,
@@ -65,6 +67,15 @@ pub(crate) struct Config {
     pub(super) mistake: Option<Error>,
 }
 
+impl Config {
+    /// Makes room for a server that is set explicitly.
+    fn forget_server_from_env(&mut self) {
+        if std::mem::take(&mut self.server_from_env) {
+            (self.issuer, self.token_url) = (None, None);
+        }
+    }
+}
+
 impl<T> Builder<T> {
     pub(crate) fn new(app_id: String, app_secret: SecretString) -> Self {
         Self::new_with(AppCredentials::new(app_id, app_secret).into())
@@ -75,6 +86,7 @@ impl<T> Builder<T> {
             credentials,
             issuer: None,
             token_url: None,
+            server_from_env: false,
             revoke_on_shutdown: false,
             revocation_url: None,
             request: GrantRequest::default(),
@@ -111,7 +123,8 @@ impl<T> Builder<T> {
     /// Reads the environment: the credentials as [`CredentialSource::env`] does, from `EVERTOKEN_APP_ID` and
     /// `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY` or `EVERTOKEN_CREDENTIALS_FILE`; `EVERTOKEN_ISSUER` or
     /// `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and `EVERTOKEN_BASE_URL`. What
-    /// is missing or is not Unicode is told by `build`.
+    /// is missing or is not Unicode is told by `build`. Setters win over the environment; [`issuer`](Self::issuer) and
+    /// [`token_url`](Self::token_url) each replace both of its variables.
     pub fn from_env() -> Self {
         Self::from_env_of("EVERTOKEN", None)
     }
@@ -141,6 +154,7 @@ impl<T> Builder<T> {
         };
         this.config.issuer = get("ISSUER");
         this.config.token_url = get("TOKEN_URL");
+        this.config.server_from_env = true;
         this.config.base_url = get("BASE_URL");
         if let Some(audience) = get("AUDIENCE") {
             this = this.audience(audience);
@@ -153,14 +167,18 @@ impl<T> Builder<T> {
     }
 
     /// The authorization server's issuer identifier; its endpoints are found by discovery (RFC 8414, then OpenID
-    /// Connect Discovery), at the first read. It must be the very string that the server's metadata names.
+    /// Connect Discovery), at the first read. It must be the very string that the server's metadata names. `build` refuses
+    /// both this and [`token_url`](Self::token_url).
     pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.config.forget_server_from_env();
         self.config.issuer = Some(issuer.into());
         self
     }
 
-    /// The token endpoint (RFC 6749 3.2), for servers without discovery. Where it is set, `issuer` is not used.
+    /// The token endpoint (RFC 6749 3.2), for servers without discovery. `build` refuses both this and
+    /// [`issuer`](Self::issuer).
     pub fn token_url(mut self, url: impl Into<String>) -> Self {
+        self.config.forget_server_from_env();
         self.config.token_url = Some(url.into());
         self
     }
@@ -295,6 +313,7 @@ impl<T> Builder<T> {
             credentials,
             issuer,
             token_url,
+            server_from_env: _,
             revoke_on_shutdown,
             revocation_url,
             request,
@@ -332,7 +351,11 @@ impl<T> Builder<T> {
             insecure,
         )?;
         let server = match (token_url, issuer) {
-            (Some(url), _) => Server::token_url(&url, insecure)?,
+            (Some(_), Some(_)) => {
+                return Err(Error::configuration("`issuer` and `token_url` are both set")
+                    .advice("keep `issuer` if the server has discovery, else `token_url`"));
+            }
+            (Some(url), None) => Server::token_url(&url, insecure)?,
             (None, Some(issuer)) => Server::issuer(&issuer, insecure)?,
             (None, None) => {
                 return Err(Error::configuration("no authorization server: give `issuer` or `token_url`"));
@@ -444,6 +467,26 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_set_replaces_the_one_of_the_environment() {
+        const ID: (&str, &str) = ("EVERTOKEN_APP_ID", "id");
+        const SECRET: (&str, &str) = ("EVERTOKEN_APP_SECRET", "s");
+        const ISSUER: (&str, &str) = ("EVERTOKEN_ISSUER", "https://env.example/");
+        const TOKEN_URL: (&str, &str) = ("EVERTOKEN_TOKEN_URL", "https://env.example/token");
+        for server in [&[ISSUER][..], &[TOKEN_URL], &[ISSUER, TOKEN_URL]] {
+            let vars = [&[ID, SECRET], server].concat();
+            let by_url = from(&vars).token_url("https://as.example/token").build().unwrap();
+            assert!(!by_url.family.endpoint.has_issuer());
+            let by_issuer = from(&vars).issuer("https://as.example/").build().unwrap();
+            assert_eq!(by_issuer.family.endpoint.server().to_string(), "https://as.example/");
+            let both = from(&vars).issuer("https://as.example/").token_url("https://as.example/token");
+            assert!(both.build().unwrap_err().to_string().contains("both set"));
+        }
+        let error = from(&[ID, SECRET, ISSUER, TOKEN_URL]).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("`issuer` and `token_url` are both set"), "{error}");
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         for (vars, named) in [
             (&[][..], "EVERTOKEN_APP_ID is not set"),
@@ -493,6 +536,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
             (TokenSource::builder("", "s").token_url("https://as.example/token"), "app id"),
             (TokenSource::builder("id", "s").token_url("http://as.example/token"), "token_url"),
             (TokenSource::builder("id", "s").issuer("as.example"), "issuer"),
+            (builder().issuer("https://as.example/"), "`issuer` and `token_url` are both set"),
             (builder().base_url("http://api.example/"), "base_url"),
             (builder().trusted_origin("https://u:p@api.example/"), "trusted_origin"),
             (builder().scope("a\"b"), "scope"),

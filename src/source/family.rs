@@ -104,6 +104,9 @@ impl Family {
     }
 
     pub(super) fn set_credentials(&self, app_id: String, app_secret: SecretString) -> Result<()> {
+        if self.members().closed {
+            return Err(Error::closed());
+        }
         self.credentials.set(app_id, app_secret)?;
         let members: Vec<_> = self.members().living().collect();
         for member in members {

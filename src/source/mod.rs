@@ -323,7 +323,7 @@ impl TokenSource {
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where the app id, or a secret that is needed, is empty; the
-    /// old credential stays.
+    /// old credential stays. [`Closed`](crate::ErrorKind::Closed) after shutdown.
     pub fn set_credentials(
         &self,
         app_id: impl Into<String>,

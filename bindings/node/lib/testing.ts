@@ -183,7 +183,8 @@ export class AuthServer {
 
   /** A client for it, with its API as `baseUrl`. */
   client(options: ClientOptions = {}): Client {
-    const defaults = { issuer: this.issuer, baseUrl: this.apiUrl };
+    const server = options.tokenUrl === undefined ? { issuer: this.issuer } : {};
+    const defaults = { ...server, baseUrl: this.apiUrl };
     if (options.credentials ?? options.credentialsFile) return new Client({ ...defaults, ...options });
     return new Client(AuthServer.APP_ID, AuthServer.APP_SECRET, { ...defaults, ...options });
   }

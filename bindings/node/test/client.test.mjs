@@ -175,6 +175,7 @@ test('mistakes in the options are named', () => {
   const issuer = 'https://as.example';
   for (const [options, named] of [
     [{}, /`issuer` or `tokenUrl`/],
+    [{ issuer, tokenUrl: `${issuer}/token` }, /`issuer` and `tokenUrl` are both set/],
     [{ isuer: issuer }, /unknown option `isuer`: did you mean `issuer`\?/],
     [{ token_url: issuer }, /unknown option `token_url`: did you mean `tokenUrl`\?/],
     [{ issuer, colour: 'red' }, /unknown option `colour`$/],

@@ -1,11 +1,12 @@
-//! How a running asyncio loop learns that something it waits for has come, without a thread of Python's: by a byte in a
-//! socket that the loop watches as it does any other.
+//! How an event loop or a hub of green threads learns that a wait is over, without a thread of Python's: by a byte in a
+//! socket that it watches as it does any other. If it cannot watch sockets, one thread of Python's waits for the bell instead
+//! (`evertoken._waiting`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
-/// One for each loop in which something waits.
+/// One for each loop or hub in which something waits.
 #[pyclass(frozen, module = "evertoken._native")]
 pub struct Bell(Arc<Ringer>);
 
@@ -22,81 +23,105 @@ impl Bell {
         Ok(Self(Arc::new(Ringer::new()?)))
     }
 
-    /// What the loop is to watch.
-    fn fileno(&self) -> PyResult<i32> {
-        self.0.fileno()
+    /// Returns the descriptor to watch; `None` on systems without one.
+    fn fileno(&self) -> Option<i32> {
+        self.0.signal.fileno()
     }
 
-    /// The numbers of those whose wait is over.
+    /// Takes the numbers of the waits that are over.
     fn heard(&self) -> Vec<u64> {
-        self.0.heard()
+        self.0.signal.drain();
+        std::mem::take(&mut *self.0.over.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the same, and blocks the thread until there are some, without the GIL.
+    fn wait(&self, py: Python<'_>) -> Vec<u64> {
+        py.detach(|| {
+            let over = self.0.over.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut over =
+                self.0.rung.wait_while(over, |over| over.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *over)
+        })
+    }
+
+    /// Reports the wait with this number as over.
+    fn ring(&self, number: u64) {
+        self.0.ring(number);
+    }
+}
+
+pub struct Ringer {
+    over: Mutex<Vec<u64>>,
+    rung: Condvar,
+    signal: signal::Signal,
+}
+
+impl Ringer {
+    fn new() -> PyResult<Self> {
+        Ok(Self { over: Mutex::default(), rung: Condvar::new(), signal: signal::Signal::new()? })
+    }
+
+    /// Reports the wait with this number as over.
+    pub fn ring(&self, number: u64) {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+        self.rung.notify_all();
+        self.signal.send();
     }
 }
 
 #[cfg(unix)]
-pub use unix::Ringer;
-
-#[cfg(unix)]
-mod unix {
+mod signal {
     use std::io::{Read, Write};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
-    use std::sync::{Mutex, PoisonError};
 
     use pyo3::prelude::*;
 
-    pub struct Ringer {
+    pub struct Signal {
         reader: UnixStream,
         writer: UnixStream,
-        over: Mutex<Vec<u64>>,
     }
 
-    impl Ringer {
+    impl Signal {
         pub fn new() -> PyResult<Self> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
             writer.set_nonblocking(true)?;
-            Ok(Self { reader, writer, over: Mutex::default() })
+            Ok(Self { reader, writer })
         }
 
-        #[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
-        pub fn fileno(&self) -> PyResult<i32> {
-            Ok(self.reader.as_raw_fd())
+        pub fn fileno(&self) -> Option<i32> {
+            Some(self.reader.as_raw_fd())
         }
 
-        pub fn heard(&self) -> Vec<u64> {
+        pub fn send(&self) {
+            // A full socket has been noticed already.
+            let _ = (&self.writer).write(&[0]);
+        }
+
+        pub fn drain(&self) {
             let mut drained = [0; 64];
             while matches!((&self.reader).read(&mut drained), Ok(n) if n > 0) {}
-            std::mem::take(&mut *self.over.lock().unwrap_or_else(PoisonError::into_inner))
-        }
-
-        /// Says that the wait with this number is over.
-        pub fn ring(&self, number: u64) {
-            let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-            over.push(number);
-            // A full socket has been heard of already.
-            let _ = (&self.writer).write(&[0]);
         }
     }
 }
 
 #[cfg(not(unix))]
-pub struct Ringer;
+mod signal {
+    pub struct Signal;
 
-/// Here the loop's own threads wait (`evertoken._loop`).
-#[cfg(not(unix))]
-impl Ringer {
-    pub fn new() -> PyResult<Self> {
-        Err(pyo3::exceptions::PyNotImplementedError::new_err("no bell on this system"))
+    impl Signal {
+        #[allow(clippy::unnecessary_wraps, reason = "on other systems it can fail")]
+        pub fn new() -> pyo3::PyResult<Self> {
+            Ok(Self)
+        }
+
+        pub fn fileno(&self) -> Option<i32> {
+            None
+        }
+
+        pub fn send(&self) {}
+
+        pub fn drain(&self) {}
     }
-
-    pub fn fileno(&self) -> PyResult<i32> {
-        Ok(-1)
-    }
-
-    pub fn heard(&self) -> Vec<u64> {
-        Vec::new()
-    }
-
-    pub fn ring(&self, _: u64) {}
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwapOption, Guard};
 use evertoken::reqwest::Url;
-use evertoken::{AccessToken, TokenSource};
+use evertoken::{AccessToken, ErrorKind, TokenSource};
 use evertoken_bindings::Language;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -17,7 +17,7 @@ use crate::events::Events;
 use crate::live::{Live, Shown};
 use crate::pass::{Pass, dict, parsed_method, parsed_url};
 use crate::settings::Settings;
-use crate::wait::{Wait, block_on};
+use crate::wait::{Wait, at_once, block_on, in_runtime};
 use crate::{status, worker};
 
 #[pyclass(frozen, subclass, module = "evertoken._native")]
@@ -203,14 +203,14 @@ impl Client {
         let source = self.source(py)?;
         if let Some(held) = source.current_token().filter(|held| held.as_str() == token) {
             worker::ensure(py)?;
-            block_on(py, async move { source.invalidate(&held) })?;
+            in_runtime(py, || source.invalidate(&held))?;
         }
         Ok(())
     }
 
     /// Replaces the credential, for all clients that `with_()` made of this one as well. A held token serves on where only
     /// the secret changes, and is dropped where the app id does. Raises `ConfigurationError` where the app id, or a secret
-    /// that is needed, is empty; the old credential stays.
+    /// that is needed, is empty; the old credential stays. Raises `ClosedError` after `close()`.
     ///
     /// In the child of a fork it reaches no other client that was inherited and is in use there: call it on each.
     fn set_credentials(&self, py: Python<'_>, app_id: String, app_secret: String) -> PyResult<()> {
@@ -218,7 +218,7 @@ impl Client {
     }
 
     /// Has a token fetched ahead of the first call, in the background; with `wait=True` it is there on return, or the reason
-    /// why not is raised as by `token()`. In asyncio `await prefetch_async()` waits for it.
+    /// why not is raised as by `token()`. In asyncio `await prefetch_async()` waits for it. Raises `ClosedError` after `close()`.
     #[pyo3(signature = (*, wait=false))]
     fn prefetch(&self, py: Python<'_>, wait: bool) -> PyResult<()> {
         let source = self.source(py)?;
@@ -226,7 +226,11 @@ impl Client {
         if wait {
             return block_on(py, async move { source.prefetch().await })?.or_raise(py);
         }
-        block_on(py, async move { drop(source.prefetch()) })
+        // What is known at once is only of interest if nothing was started.
+        match in_runtime(py, || at_once(source.prefetch().into_future()))? {
+            Some(Err(error)) if error.kind() == ErrorKind::Closed => Err(error).or_raise(py),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the renewal, for all clients that `with_()` made of this one as well, and forgets the tokens: every read is a
@@ -235,6 +239,7 @@ impl Client {
     /// In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its parent's.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let source = self.source(py)?;
+        self.live(py)?.mark_closed();
         self.shown.store(None);
         block_on(py, async move { source.shutdown().await })?.or_raise(py)
     }
@@ -251,10 +256,13 @@ impl Client {
     #[pyo3(signature = (bell, number))]
     fn _wait_close(&self, py: Python<'_>, bell: Option<&Bound<'_, Bell>>, number: u64) -> PyResult<Wait> {
         let source = self.source(py)?;
+        self.live(py)?.mark_closed();
         self.shown.store(None);
-        Wait::start(py, bell, number, async move { source.shutdown().await }, |py, outcome| {
+        let wait = Wait::start(py, bell, number, async move { source.shutdown().await }, |py, outcome| {
             outcome.or_raise(py).map(|()| py.None())
-        })
+        })?;
+        // A task that is cancelled has still asked for the end.
+        Ok(wait.detached())
     }
 
     /// One call's way, for the adapters.

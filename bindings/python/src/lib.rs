@@ -42,7 +42,7 @@ mod _native {
     #[pymodule_export]
     use crate::wait::Wait;
     #[pymodule_export]
-    use crate::worker::{Job, next_job, stop_jobs};
+    use crate::worker::{Job, claim_jobs, next_job, poll_job, release_jobs, ring_for_jobs, stop_jobs};
 
     use pyo3::prelude::*;
 

@@ -1,6 +1,7 @@
 //! The token source of a client in this process. A child of a fork gets one of its own, which begins with what was inherited.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use evertoken::{AccessToken, SecretString, TokenSource};
@@ -9,8 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::errors::OrRaise;
-use crate::home;
 use crate::settings::{Credentials, Settings};
+use crate::wait::{at_once, in_runtime};
+use crate::{home, worker};
 
 /// A source, and the process it belongs to.
 pub struct Live {
@@ -19,6 +21,8 @@ pub struct Live {
     pub settings: Arc<Settings>,
     /// Those that were set last, shared by a family.
     credentials: Arc<ArcSwap<Credentials>>,
+    /// Whether the family was closed in this process.
+    closed: Arc<AtomicBool>,
     /// The token that it has for ever.
     fixed: Option<AccessToken>,
 }
@@ -49,6 +53,7 @@ impl Live {
             source: Some(source),
             settings: Arc::new(settings),
             credentials,
+            closed: Arc::default(),
             fixed: None,
         })
     }
@@ -65,6 +70,7 @@ impl Live {
             source: Some(source),
             settings: Arc::new(settings),
             credentials,
+            closed: Arc::default(),
             fixed,
         })
     }
@@ -77,6 +83,7 @@ impl Live {
             source: Some(source),
             settings: Arc::new(self.settings.asking_for(audience, scope)),
             credentials: self.credentials.clone(),
+            closed: self.closed.clone(),
             fixed: None,
         })
     }
@@ -91,23 +98,40 @@ impl Live {
 
     /// That of this process, where this one is its parent's. What was inherited is renewed from here on.
     pub fn after_fork(&self, py: Python<'_>) -> PyResult<Self> {
+        let closed = self.closed.load(Ordering::Relaxed);
         if let (Some(token), Some(base_url)) = (&self.fixed, self.settings.base_url()) {
-            return Self::fixed(py, token.as_str(), base_url);
+            let made = Self::fixed(py, token.as_str(), base_url)?;
+            if closed {
+                made.close_at_once(py)?;
+            }
+            return Ok(made);
         }
         let builder = self.settings.builder(Credentials::clone(&self.credentials.load()));
         let source = builder.forked_from(self.source()?, seed()).build().or_raise(py)?;
-        if source.current_token().is_some() {
-            let runtime = py.detach(home::runtime)?;
-            let _inside = runtime.enter();
-            drop(source.prefetch());
-        }
-        Ok(Self {
+        let made = Self {
             forks: home::forks(),
             source: Some(source),
             settings: self.settings.clone(),
             credentials: self.credentials.clone(),
+            closed: Arc::default(),
             fixed: None,
-        })
+        };
+        if closed {
+            made.close_at_once(py)?;
+        } else if made.source()?.current_token().is_some() {
+            // A renewal may need functions of Python's, and its log records are to be seen.
+            worker::ensure(py)?;
+            let source = made.source()?;
+            in_runtime(py, || drop(source.prefetch()))?;
+        }
+        Ok(made)
+    }
+
+    /// Closes one that has just been made, and holds nothing to wait for.
+    fn close_at_once(&self, py: Python<'_>) -> PyResult<()> {
+        self.mark_closed();
+        let source = self.source()?;
+        in_runtime(py, || drop(at_once(source.shutdown())))
     }
 
     pub fn set_credentials(&self, py: Python<'_>, app_id: String, app_secret: String) -> PyResult<()> {
@@ -115,6 +139,11 @@ impl Live {
         self.source()?.set_credentials(app_id.clone(), app_secret.clone()).or_raise(py)?;
         self.credentials.store(Arc::new(Credentials::Given { app_id, app_secret, next_app_secret: None }));
         Ok(())
+    }
+
+    /// Has a child of a fork know that it was closed.
+    pub fn mark_closed(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// A source like this one, to be asked what is wrong with it.

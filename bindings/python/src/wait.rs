@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -11,22 +11,59 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
-use crate::bell::Bell;
-use crate::home;
+use crate::bell::{Bell, Ringer};
+use crate::{home, worker};
 
 /// How often a waiting thread looks for Ctrl-C.
 const SIGNALS: Duration = Duration::from_millis(40);
 
-/// Runs it on the runtime and waits without the GIL. Ctrl-C ends the wait.
+/// A green thread's (gevent, eventlet) place to wait at while its hub goes on.
+struct Seat<'py> {
+    /// `evertoken._green.Seat`.
+    seat: Bound<'py, PyAny>,
+    ringer: Arc<Ringer>,
+    number: u64,
+}
+
+impl<'py> Seat<'py> {
+    /// Returns `None` if a whole thread waits.
+    fn take(py: Python<'py>) -> PyResult<Option<Self>> {
+        if py.import("evertoken._worker")?.call_method0("is_unserved")?.is_truthy()? {
+            // The thread that waits has other things to do.
+            return Ok(None);
+        }
+        let seat = py.import("evertoken._green")?.call_method0("seat")?;
+        if seat.is_none() {
+            return Ok(None);
+        }
+        let ringer = seat.getattr("bell")?.cast::<Bell>()?.get().ringer();
+        let number = seat.getattr("number")?.extract()?;
+        Ok(Some(Self { seat, ringer, number }))
+    }
+}
+
+/// Runs it on the runtime and waits without the GIL; a green thread lets its hub go on. Ctrl-C ends the wait.
 pub fn block_on<T: Send + 'static>(
     py: Python<'_>,
     future: impl Future<Output = T> + Send + 'static,
 ) -> PyResult<T> {
     let (sender, receiver) = sync_channel(1);
     let forks = home::forks();
-    let task = py.detach(home::runtime)?.spawn(async move {
+    let runtime = py.detach(home::runtime)?;
+    let seat = Seat::take(py)?;
+    let bell = seat.as_ref().map(|seat| (seat.ringer.clone(), seat.number));
+    let task = runtime.spawn(async move {
         let _ = sender.send(future.await);
+        if let Some((ringer, number)) = bell {
+            ringer.ring(number);
+        }
     });
+    if let Some(Seat { seat, .. }) = seat
+        && let Err(left) = seat.call_method0("wait")
+    {
+        task.abort();
+        return Err(left);
+    }
     received(py, receiver, &task.abort_handle(), forks)
 }
 
@@ -48,7 +85,8 @@ fn received<T: Send>(
                 if forks != home::forks() {
                     return Err(PyRuntimeError::new_err("the process was forked during this wait"));
                 }
-                if let Err(interrupted) = py.check_signals() {
+                // Fails only if something like a signal ends it.
+                if let Err(interrupted) = py.check_signals().and_then(|()| worker::serve(py)) {
                     task.abort();
                     return Err(interrupted);
                 }
@@ -58,6 +96,15 @@ fn received<T: Send>(
             }
         }
     }
+}
+
+/// Calls it where it can start tasks, without the GIL, since it may take a lock.
+pub fn in_runtime<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> PyResult<T> {
+    py.detach(|| {
+        let runtime = home::runtime()?;
+        let _inside = runtime.enter();
+        Ok(call())
+    })
 }
 
 /// What it comes to without waiting.
@@ -77,6 +124,7 @@ pub struct Wait {
     forks: u64,
     task: AbortHandle,
     receiver: Mutex<Option<Receiver<Finish>>>,
+    goes_on: bool,
 }
 
 impl Wait {
@@ -98,7 +146,13 @@ impl Wait {
             }
         });
         let receiver = Mutex::new(Some(receiver));
-        Ok(Self { forks: home::forks(), task: task.abort_handle(), receiver })
+        Ok(Self { forks: home::forks(), task: task.abort_handle(), receiver, goes_on: false })
+    }
+
+    /// The same, but it goes on if it is dropped.
+    pub fn detached(mut self) -> Self {
+        self.goes_on = true;
+        self
     }
 }
 
@@ -106,7 +160,7 @@ impl Wait {
 impl Wait {
     /// What it came to, for which this thread waits where it must. It can be asked for once.
     fn result(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let receiver = self.receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         let receiver = receiver.ok_or_else(|| PyRuntimeError::new_err("a wait has one result"))?;
         received(py, receiver, &self.task, self.forks)?(py)
     }
@@ -114,7 +168,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if self.forks == home::forks() {
+        if !self.goes_on && self.forks == home::forks() {
             self.task.abort();
         }
     }

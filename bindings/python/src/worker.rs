@@ -1,7 +1,9 @@
 //! What Python must do for the runtime: its functions that give credentials or sign, and log records. One thread of Python's
-//! takes it from a bounded queue (`evertoken._worker`), which is started when there is first something to be done for.
+//! takes it from a bounded queue (`evertoken._worker`); it is started when there is first something to be done for. If there
+//! is none, because the interpreter ends or no thread can be started, a thread that waits for a token takes it meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use evertoken::AppCredentials;
@@ -10,6 +12,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bell::{Bell, Ringer};
 use crate::home;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -20,11 +23,26 @@ const LONGEST: usize = 256;
 const FOR_FUNCTIONS: usize = 64;
 
 static QUEUE: ArcSwapOption<Queue> = ArcSwapOption::const_empty();
+/// The process whose jobs have a taker, as its number of forks plus 1; 0 if none has.
+static TAKER: AtomicU64 = AtomicU64::new(0);
 
 struct Queue {
     forks: u64,
     sender: mpsc::Sender<Work>,
     receiver: tokio::sync::Mutex<mpsc::Receiver<Work>>,
+    /// Rung for a taker that is a green thread, which must not block.
+    bell: ArcSwapOption<(Arc<Ringer>, u64)>,
+}
+
+impl Queue {
+    /// Returns whether there was room.
+    fn push(&self, work: Work) -> bool {
+        let pushed = self.sender.try_send(work).is_ok();
+        if let Some((ringer, number)) = self.bell.load().as_deref() {
+            ringer.ring(*number);
+        }
+        pushed
+    }
 }
 
 /// Functions are known by their number at `evertoken._worker`, so that no other thread ever holds one.
@@ -45,7 +63,12 @@ fn queue() -> Arc<Queue> {
             return queue.clone();
         }
         let (sender, receiver) = mpsc::channel(LONGEST);
-        let new = Arc::new(Queue { forks: home::forks(), sender, receiver: receiver.into() });
+        let new = Arc::new(Queue {
+            forks: home::forks(),
+            sender,
+            receiver: receiver.into(),
+            bell: ArcSwapOption::empty(),
+        });
         let before = QUEUE.compare_and_swap(&*queue, Some(new));
         if let Some(parents) = arc_swap::Guard::into_inner(before)
             && parents.forks != home::forks()
@@ -57,7 +80,9 @@ fn queue() -> Arc<Queue> {
 
 async fn ask<T>(work: impl FnOnce(oneshot::Sender<Result<T, BoxError>>) -> Work) -> Result<T, BoxError> {
     let (reply, answer) = oneshot::channel();
-    queue().sender.try_send(work(reply)).map_err(|_| "the thread for Python's functions is behind")?;
+    if !queue().push(work(reply)) {
+        return Err("the thread for Python's functions is behind".into());
+    }
     answer.await.map_err(|_| "the thread for Python's functions has ended")?
 }
 
@@ -123,30 +148,81 @@ impl Job {
     }
 }
 
-/// The next job; `None` once the thread is to end. It waits without the GIL.
+/// Makes the caller the one that takes the jobs of this process; false if there is one.
+#[pyfunction]
+pub fn claim_jobs() -> bool {
+    let this = home::forks() + 1;
+    // Another process's claim came along with a fork.
+    let claim = |taker| (taker != this).then_some(this);
+    TAKER.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
+}
+
+/// Gives that up again.
+#[pyfunction]
+pub fn release_jobs() {
+    let _ = TAKER.compare_exchange(home::forks() + 1, 0, Ordering::AcqRel, Ordering::Acquire);
+}
+
+/// Waits without the GIL for the next job; `None` once the thread is to end.
 #[pyfunction]
 pub fn next_job(py: Python<'_>) -> PyResult<Option<Job>> {
     let queue = queue();
-    let work = py.detach(move || {
-        let mut receiver = queue
-            .receiver
-            .try_lock()
-            .map_err(|_| PyRuntimeError::new_err("a second thread for Python's functions"))?;
-        Ok::<_, PyErr>(receiver.blocking_recv())
-    })?;
+    let work = py.detach(move || Ok::<_, PyErr>(receiver(&queue)?.blocking_recv()))?;
     Ok(match work {
         None | Some(Work::Stop) => None,
         work => Some(Job { work }),
     })
 }
 
-/// Has `next_job` end. True where the thread will see it.
+/// Returns the next job without waiting.
 #[pyfunction]
-pub fn stop_jobs() -> bool {
-    queue().sender.try_send(Work::Stop).is_ok()
+pub fn poll_job() -> PyResult<Option<Job>> {
+    let queue = queue();
+    let mut receiver = receiver(&queue)?;
+    loop {
+        match receiver.try_recv() {
+            Ok(Work::Stop) => {}
+            Ok(work) => return Ok(Some(Job { work: Some(work) })),
+            Err(_) => return Ok(None),
+        }
+    }
 }
 
-/// Starts Python's thread where it does not run in this process yet, and takes the crate's log records from now on.
+fn receiver(queue: &Queue) -> PyResult<tokio::sync::MutexGuard<'_, mpsc::Receiver<Work>>> {
+    queue.receiver.try_lock().map_err(|_| PyRuntimeError::new_err("a second thread for Python's functions"))
+}
+
+/// Has the bell rung for each job from now on.
+#[pyfunction]
+pub fn ring_for_jobs(bell: &Bound<'_, Bell>, number: u64) {
+    queue().bell.store(Some(Arc::new((bell.get().ringer(), number))));
+}
+
+/// Has `next_job` end. True if the thread will see it.
+#[pyfunction]
+pub fn stop_jobs() -> bool {
+    queue().push(Work::Stop)
+}
+
+/// Does what there is to do in this thread, which waits, if nothing else does.
+pub fn serve(py: Python<'_>) -> PyResult<()> {
+    struct Release;
+    impl Drop for Release {
+        fn drop(&mut self) {
+            release_jobs();
+        }
+    }
+    if !claim_jobs() {
+        return Ok(());
+    }
+    let _release = Release;
+    while let Some(job) = poll_job()? {
+        py.import("evertoken._worker")?.call_method1("do", (job,))?;
+    }
+    Ok(())
+}
+
+/// Starts Python's thread if it does not run in this process yet, and takes the crate's log records from now on.
 pub fn ensure(py: Python<'_>) -> PyResult<()> {
     static SUBSCRIBED: std::sync::Once = std::sync::Once::new();
     py.import("evertoken._worker")?.call_method0("ensure")?;
@@ -193,7 +269,7 @@ impl tracing::Subscriber for Records {
         event.record(&mut line);
         let level = level_of(event.metadata().level());
         let text = Language::Python.spell(&(line.message + &line.fields)).into_owned();
-        let _ = queue.sender.try_send(Work::Record { level, text });
+        queue.push(Work::Record { level, text });
     }
 
     fn enter(&self, _: &tracing::span::Id) {}

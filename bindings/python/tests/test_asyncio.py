@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import evertoken
 import pytest
@@ -125,28 +128,67 @@ def test_waits_leave_no_descriptor_and_no_thread(server: AuthServer) -> None:
     until("files are closed", lambda: left()[0] <= before[0] and left()[1] <= before[1])
 
 
-def test_a_loop_that_cannot_watch_sockets(server: AuthServer) -> None:
-    """As that of Windows: its threads wait."""
+class Blind(asyncio.SelectorEventLoop):
+    """A loop that cannot watch sockets of others, as that of Windows."""
 
-    class Loop(asyncio.SelectorEventLoop):
-        def add_reader(self, *args: object) -> None:
-            if args and args[0] is not getattr(self, "_ssock", None):
-                raise NotImplementedError
+    def add_reader(self, *args: object) -> None:
+        if args and args[0] is not getattr(self, "_ssock", None):
+            raise NotImplementedError
 
-        def _add_reader(self, *args: object) -> object:
-            return asyncio.SelectorEventLoop._add_reader(self, *args)  # type: ignore[attr-defined]
+    def _add_reader(self, *args: object) -> object:
+        return asyncio.SelectorEventLoop._add_reader(self, *args)  # type: ignore[attr-defined]
 
-    server.set_latency(0.1)
-    loop = Loop()
+
+def run_blind(main: Coroutine[Any, Any, Any]) -> Any:
+    """As ``asyncio.run`` does, to the very end."""
+    loop = Blind()
     try:
-        api = server.client()
-        tokens = loop.run_until_complete(gathered(api))
-        assert len(tokens) == 1
-        loop.run_until_complete(api.aclose())
-        loop.run_until_complete(loop.shutdown_default_executor())
+        return loop.run_until_complete(main)
     finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-    assert server.token_requests == 1
+
+
+def test_a_loop_that_cannot_watch_sockets(server: AuthServer) -> None:
+    server.set_latency(0.1)
+
+    async def main() -> None:
+        async with server.client() as api:
+            assert len(await gathered(api)) == 1
+            events = api.events()
+            # More than the threads of a default executor.
+            listeners = [asyncio.create_task(collect(api.events())) for _ in range(80)]
+            await asyncio.sleep(0)
+            api.invalidate(await api.token_async())
+            assert (await anext(events)).kind == "invalidated"
+            assert await api.with_(audience=server.audience).token_async()
+            threads = [thread.name for thread in threading.enumerate()]
+            assert threads.count("evertoken-bell") == 1 and not any("asyncio" in name for name in threads)
+        await asyncio.wait_for(asyncio.gather(*listeners), PATIENCE)
+
+    run_blind(main())
+    until("the thread has ended", lambda: "evertoken-bell" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_a_cancelled_wait_does_not_hold_up_a_loop_that_cannot_watch_sockets(server: AuthServer) -> None:
+    server.fail("hang", always=True)
+    api = server.client(token_url=server.token_url, token_timeout=600)
+
+    async def main() -> None:
+        for wait in (api.token_async, api.prefetch_async, api.events().__anext__):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(wait(), 0.05)
+        waits = [asyncio.create_task(api.token_async()), asyncio.create_task(collect(api.events()))]
+        await asyncio.sleep(0.05)
+        assert not any(wait.done() for wait in waits)
+
+    run_blind(main())
+    until("the thread has ended", lambda: "evertoken-bell" not in [thread.name for thread in threading.enumerate()])
+    api.close()
 
 
 async def gathered(api: evertoken.Client) -> set[str]:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import aiohttp
 import evertoken
 import httpx
 import pytest
@@ -202,6 +205,122 @@ def test_nothing_is_shown_by_the_adapters(server: AuthServer, output: Output, ca
                 except (EvertokenError, ValueError, TypeError) as error:
                     see_without_frames(output, error)
     output.see(*(record.getMessage() for record in caplog.records))
+    output.check()
+
+
+def frames(error: BaseException) -> list[str]:
+    """The local variables of this package's frames, of the error and of all that led to it, as error reporters collect them."""
+    found: list[str] = []
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        left += [one.__cause__, one.__context__]
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            if str(Path(evertoken.__file__).parent) in frame.f_code.co_filename:
+                found.append(f"{frame.f_code.co_qualname if sys.version_info >= (3, 11) else frame.f_code.co_name}")
+                found += [f"{name}={value!r}" for name, value in frame.f_locals.items()]
+    return found
+
+
+def test_nothing_is_shown_by_frames_of_what_takes_secrets(
+    server: AuthServer, output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = server.issuer
+    monkeypatch.setenv("EVERTOKEN_APP_ID", "app")
+    monkeypatch.setenv("EVERTOKEN_APP_SECRET", SECRET)
+    preset = evertoken.Preset(issuer=issuer)
+    wrong: dict[str, Any] = {"issuer": "no URL"}
+    calls: dict[str, Callable[[], object]] = {
+        "a secret": lambda: Client("app", SECRET, **wrong),
+        "a next secret": lambda: Client("app", "s", next_app_secret=SECRET, **wrong),
+        "a type": lambda: Client("app", SECRET, issuer=issuer, token_params=7),  # type: ignore[arg-type]
+        "an option": lambda: Client("app", SECRET, isuer=issuer),  # type: ignore[call-arg]
+        "parameters": lambda: Client("app", "s", token_params={"other": SECRET}, **wrong),
+        "a proxy": lambda: Client("app", "s", issuer=issuer, proxy=f"nonsense://u:{CANARY}@h"),
+        "a certificate": lambda: Client("app", cert=PEM, **wrong),
+        "a certificate's path": lambda: Client("app", cert=f"{CANARY}.pem", issuer=issuer),
+        "a function's secret": lambda: Client("app", SECRET, credentials=7, issuer=issuer),  # type: ignore[arg-type]
+        "a key": lambda: Client.from_api_key(f"acme_live_{CANARY}", issuer=issuer),
+        "the environment": lambda: Client.from_env(**wrong),
+        "a preset": lambda: preset.client("app", SECRET, **wrong),
+        "a preset's key": lambda: preset.from_api_key(f"acme_live_{CANARY}"),
+        "a preset's prefix": lambda: evertoken.Preset(key_prefix="x").from_api_key(f"acme_live_{CANARY}"),
+        "a preset's environment": lambda: preset.from_env(next_app_secret=SECRET),
+        "a preset's options": lambda: evertoken.Preset(next_app_secret=SECRET, nonsense=1),  # type: ignore[call-arg]
+        "a private key": lambda: PrivateKeyJwt(f"-----BEGIN {CANARY}"),
+        "a private key's path": lambda: PrivateKeyJwt(CANARY),
+        "a private key's type": lambda: PrivateKeyJwt([PEM]),  # type: ignore[arg-type]
+        "a fixed token": lambda: fixed_client(CANARY, "no URL"),
+        "a box": lambda: server.client(next_app_secret=SECRET, **wrong),
+    }
+    for name, call in calls.items():
+        try:
+            raise LookupError(SECRET)
+        except LookupError as handled:
+            try:
+                call()
+            except (EvertokenError, TypeError, ValueError) as error:
+                output.see(name, *frames(error))
+            # That is its owner's, with all its frames.
+            assert handled.__traceback__ is not None
+    output.check()
+
+
+def test_nothing_is_shown_by_frames_of_the_adapters(server: AuthServer, output: Output) -> None:
+    """Each is left by an error once without a token and once with one, at the first sending and at the second."""
+    down = "http://127.0.0.1:9/"
+
+    class Broken(requests.adapters.HTTPAdapter):
+        calls = 0
+
+        def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+            self.calls += 1
+            if self.calls > 1:
+                raise requests.ConnectionError("the second time")
+            return super().send(*args, **kwargs)
+
+    def left(call: Callable[[], object], *classes: type[BaseException]) -> None:
+        with pytest.raises(classes) as caught:
+            call()
+        output.see(*frames(caught.value))
+
+    def with_requests(api: Client) -> None:
+        session = requests.Session()
+        session.mount("http://", Broken())
+        session.get(f"{server.api_url}x", auth=RequestsAuth(api))
+
+    async def with_httpx(api: Client) -> None:
+        # Cancelled while it waits for another token after the 401.
+        server.fail("hang", always=True)
+        async with httpx.AsyncClient(auth=HttpxAuth(api)) as http:
+            call = asyncio.ensure_future(http.get(f"{server.api_url}x"))
+            asked = server.token_requests
+            while server.token_requests == asked:
+                await asyncio.sleep(0.01)
+            call.cancel()
+            await call
+
+    async def with_aiohttp(api: Client, url: str) -> None:
+        async with aiohttp.ClientSession(middlewares=(evertoken.AiohttpMiddleware(api),)) as session:
+            await session.get(url)
+
+    for dpop in (None, Dpop()):
+        for call, classes in (
+            (with_requests, (requests.ConnectionError,)),
+            (lambda api: asyncio.run(with_httpx(api)), (asyncio.CancelledError,)),
+            (lambda api: asyncio.run(with_aiohttp(api, down)), (aiohttp.ClientError,)),
+        ):
+            with server.client(trusted_origins=[down], dpop=dpop) as api:
+                api.token()
+                server.revoke_all()
+                left(partial(call, api), *classes)
+                server.heal()
+    for seen in ("_again", "async_auth_flow", "__call__"):
+        assert seen in output.text.getvalue()
     output.check()
 
 

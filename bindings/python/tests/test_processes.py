@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,13 @@ from typing import Any, Literal
 import evertoken
 import httpx
 import pytest
-from evertoken import Client
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from evertoken import Client, PrivateKeyJwt
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer, fixed_client
 from house import PATIENCE, THOROUGH, until
+from test_options import TokenServer
 
 PROCESSES = 200 if THOROUGH else 20
 FORKS = 50 if THOROUGH else 15
@@ -49,9 +53,9 @@ def none_left() -> Iterator[None]:
             os.waitpid(pid, 0)
 
 
-def child(work: object) -> int:
+def child(work: object, fork: Callable[[], int] = os.fork) -> int:
     """Runs it in a fork; a hang is killed after 60 s."""
-    pid = os.fork()
+    pid = fork()
     CHILDREN.append(pid)
     if pid == 0:
         code = 1
@@ -163,6 +167,109 @@ def test_children_renew_by_themselves(server: AuthServer) -> None:
                 time.sleep(0.02)
 
         assert ended(child(work)) == 0
+
+
+# A fork of which Python does not know must not have other threads of Python's run, as those of this endpoint do.
+@pytest.mark.parametrize(("kind", "fork"), [("credentials", "os"), ("signer", "os"), ("credentials", "C")])
+def test_children_of_a_warm_parent_renew_by_functions_of_their_own(server: AuthServer, kind: str, fork: str) -> None:
+    """Though none of their callers has to wait."""
+    server.set_lifetime(3)
+    called: list[int] = []
+    key = ec.generate_private_key(ec.SECP256R1())
+
+    def give() -> tuple[str, str]:
+        called.append(os.getpid())
+        return APP_ID, APP_SECRET
+
+    def sign(message: bytes) -> bytes:
+        called.append(os.getpid())
+        r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    options: dict[str, Any] = {"credentials": give, "issuer": server.issuer}
+    if kind == "signer":
+        endpoint = TokenServer()
+        endpoint.answer["expires_in"] = 3
+        auth = PrivateKeyJwt(signer=sign, algorithm="ES256")
+        options = {"app_id": APP_ID, "client_auth": auth, "token_url": endpoint.url}
+    with Client(**options) as api:
+        token = api.token()
+
+        def work() -> None:
+            assert api.current_token() == token
+            until("its function is called", lambda: os.getpid() in called)
+            if kind == "credentials":
+                until("it renews", lambda: api.current_token() not in (None, token))
+
+        assert ended(child(work, os.fork if fork == "os" else ctypes.PyDLL(None).fork)) == 0
+
+
+def test_a_child_of_a_warm_parent_warns_of_renewals_that_fail(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.set_lifetime(3)
+
+    def give() -> tuple[str, str]:
+        if os.getpid() != parent:
+            raise LookupError("no vault here")
+        return APP_ID, APP_SECRET
+
+    parent = os.getpid()
+    with Client(credentials=give, issuer=server.issuer) as api:
+        token = api.token()
+
+        def work() -> None:
+            caplog.clear()
+            assert api.current_token() == token
+            until("it warns", lambda: [record for record in caplog.records if record.levelname == "WARNING"])
+            assert "LookupError" in caplog.text
+
+        assert ended(child(work)) == 0
+
+
+def test_a_process_that_can_start_no_thread_serves_itself(
+    server: AuthServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The functions are called by who waits, and it warns once."""
+
+    issuer, audience = server.issuer, server.audience
+
+    def work() -> None:
+        def refuse(*args: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading, "_start_new_thread", refuse, raising=False)
+        monkeypatch.setattr(threading, "_start_joinable_thread", refuse, raising=False)
+        for _ in range(2):
+            with Client(credentials=lambda: (APP_ID, APP_SECRET), issuer=issuer) as api:
+                assert api.token()
+                assert asyncio.run(api.with_(audience=audience).token_async())
+        assert caplog.text.count("could not start the thread that calls functions") == 1
+
+    assert ended(child(work)) == 0
+
+
+def test_what_was_closed_stays_closed_in_children(server: AuthServer) -> None:
+    api, fixed, other = server.client(), fixed_client("t0ken", "https://api.example"), server.client()
+    member = api.with_(scope="read")
+    for client in (api, fixed, other):
+        client.token()
+    other_token = other.token()
+    api.close()
+    fixed.close()
+
+    def work() -> None:
+        for client in (api, member, fixed):
+            assert client.current_token() is None
+            for ask in (client.token, client.prefetch, lambda client=client: client.set_credentials("app", "other")):
+                with pytest.raises(evertoken.ClosedError):
+                    ask()
+        assert other.token() == other_token
+        other.close()
+        # Its own child, in turn.
+        assert ended(child(lambda: [other.current_token()].index(None))) == 0
+
+    assert ended(child(work)) == 0
+    assert other.token() == other_token
+    other.close()
 
 
 def test_forks_in_the_midst_of_renewals(server: AuthServer) -> None:
@@ -350,6 +457,37 @@ api.prefetch()
 if child:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 assert api.token()
+""",
+    "handlers that run late and ask": """
+import atexit, sys
+asked = []
+@atexit.register
+def late():
+    # Ours ran before this one, which was registered earlier.
+    asked.clear()
+    for function in (give, give_async):
+        assert evertoken.Client(credentials=function, issuer=sys.argv[1], token_timeout=600).token()
+    import asyncio
+    assert asyncio.run(evertoken.Client(credentials=give, issuer=sys.argv[1], token_timeout=600).token_async())
+    assert api.with_(audience="https://other.example").token()
+    assert len(asked) >= 3, asked
+import evertoken
+def give():
+    asked.append(len(asked) + 1)
+    return "app", "secret"
+async def give_async():
+    return give()
+api = evertoken.Client(credentials=give, issuer=sys.argv[1], token_timeout=600)
+api.token()
+""",
+    "a handler that is the first to ask": """
+import atexit, logging, sys
+logging.disable()
+import evertoken
+api = evertoken.Client(credentials=lambda: ("app", "secret"), issuer=sys.argv[1], token_timeout=600)
+@atexit.register
+def late():
+    assert api.token()
 """,
     "a client that is asked at the very end": """
 import sys

@@ -32,26 +32,24 @@ class AiohttpMiddleware:
         origin = url.scheme, url.host, url.port
         if origin not in self._guard.trusted:
             self._guard.check(origin, url)
-        own = request.headers.get("Authorization")
-        if own is not None and own != self._ours.get(request):
+        # No local variable holds a token: error reporters collect them.
+        if request.headers.get("Authorization") not in (None, self._ours.get(request)):
             return await handler(request)
-        token = self._client.current_token() or await self._client.token_async()
         if self._dpop:
-            return await self._proven(request, handler, token)
+            sending = self._client._pass_sent(self._client.current_token() or await self._client.token_async())
+            return await self._proven(request, handler, sending)
         # Not `authorization()`, which would hold up the loop where the token has ended by now.
-        header = f"Bearer {token}"
-        self._put(request, {"Authorization": header})
+        self._put(request, {"Authorization": f"Bearer {self._client.current_token() or await self._client.token_async()}"})
         response = await handler(request)
         if response.status == 401:
-            sending = self._client._pass_sent(header)
+            sending = self._client._pass_sent(request.headers.get("Authorization", ""))
             if await _repeats(sending, request, response):
                 response.release()
                 self._put(request, {"Authorization": sending.header})
                 response = await handler(request)
         return response
 
-    async def _proven(self, request: ClientRequest, handler: ClientHandlerType, token: str) -> ClientResponse:
-        sending = self._client._pass_sent(token)
+    async def _proven(self, request: ClientRequest, handler: ClientHandlerType, sending: _native.Pass) -> ClientResponse:
         while True:
             self._put(request, sending.headers(request.method, str(request.url)))
             response = await handler(request)

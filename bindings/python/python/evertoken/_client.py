@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
+from ._frames import frameless
 from ._loop import waited
 from ._options import environment, merged, settings, words
 from ._status import Events, Status, status
@@ -60,6 +61,7 @@ class Client(_native.Client):
         hold for token requests; calls are your HTTP library's.
     """
 
+    @frameless
     def __init__(  # pyright: ignore[reportInconsistentConstructor]
         self, app_id: str | None = None, app_secret: str | None = None, **options: Unpack[Options]
     ) -> None:
@@ -67,6 +69,7 @@ class Client(_native.Client):
         self._open(told)
 
     @classmethod
+    @frameless
     def from_env(cls, prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> Self:
         """By ``EVERTOKEN_APP_ID`` and ``EVERTOKEN_APP_SECRET``, ``EVERTOKEN_API_KEY`` or ``EVERTOKEN_CREDENTIALS_FILE``;
         ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_AUDIENCE``, ``EVERTOKEN_SCOPE`` and
@@ -76,6 +79,7 @@ class Client(_native.Client):
         return cls(**made)
 
     @classmethod
+    @frameless
     def from_api_key(cls, api_key: str, /, **options: Unpack[Options]) -> Self:
         """By a one-string API key. A typo in it is told here, offline."""
         made: dict[str, Any] = {**options, "api_key": api_key}

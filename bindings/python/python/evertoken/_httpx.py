@@ -72,11 +72,11 @@ def auth_class(module: Any) -> type[Any]:
                     _prove(request, sending)
                     repeats = sending.repeats(*_answer(request, (yield request)))
             else:
-                header = self._client.authorization()
-                self._sign(request, header)
+                # No local variable holds the token: error reporters collect them.
+                self._sign(request, self._client.authorization())
                 response = yield request
                 if response.status_code == 401:
-                    sending = self._client._pass_sent(header)
+                    sending = self._client._pass_sent(request.headers.get("Authorization", ""))
                     if sending.repeats(*_answer(request, response)):
                         _put(request, {"Authorization": sending.header})
                         yield request
@@ -92,11 +92,10 @@ def auth_class(module: Any) -> type[Any]:
                     repeats = await _repeats(sending, request, (yield request))
             else:
                 # Not `authorization()`, which would hold up the loop where the token has ended by now.
-                header = f"Bearer {self._client.current_token() or await self._client.token_async()}"
-                self._sign(request, header)
+                self._sign(request, f"Bearer {self._client.current_token() or await self._client.token_async()}")
                 response = yield request
                 if response.status_code == 401:
-                    sending = self._client._pass_sent(header)
+                    sending = self._client._pass_sent(request.headers.get("Authorization", ""))
                     if await _repeats(sending, request, response):
                         _put(request, {"Authorization": sending.header})
                         yield request

@@ -6,8 +6,10 @@ import os
 from typing import Any, cast
 
 from ._errors import ConfigurationError
+from ._frames import frameless
 
 
+@frameless
 def private_key(given: Any) -> str | bytes:
     """PEM, DER or a JWK: as it is, from a file, or from a key of the library ``cryptography``."""
     if isinstance(given, os.PathLike):

@@ -1,73 +1,83 @@
-"""How a running event loop waits for what the native half does: by a socket that it watches, so that no thread is kept busy."""
+"""How a running event loop waits for what the native half does, under asyncio and trio, and by either under anyio."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from . import _native
+from . import _native, _worker
+from ._waiting import Threaded, Waiting, waiting
 
 
-class _Waiting:
-    """All that one loop waits for. The socket is there only while there is something."""
+class _Reader(Waiting):
+    """For asyncio's loops: no thread is kept busy."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.bell = _native.Bell()
-        self.socket = self.bell.fileno()
-        self.futures: dict[int, asyncio.Future[None]] = {}
-        self._last = 0
-        loop.add_reader(self.socket, self._heard)
+    place: asyncio.AbstractEventLoop
 
-    def number(self) -> int:
-        self._last += 1
-        return self._last
+    def watch(self) -> None:
+        self.place.add_reader(self.descriptor, self.heard)
 
-    def _heard(self) -> None:
-        for number in self.bell.heard():
-            future = self.futures.get(number)
-            if future is not None and not future.done():
-                future.set_result(None)
-
-    def left(self, number: int) -> None:
-        del self.futures[number]
-        if not self.futures:
-            if not self.loop.is_closed():
-                self.loop.remove_reader(self.socket)
-            if getattr(_here, "waiting", None) is self:
-                _here.waiting = None
+    def unwatch(self) -> None:
+        if not self.place.is_closed():
+            self.place.remove_reader(self.descriptor)
 
 
-# A loop runs in one thread at a time.
-_here = threading.local()
-
-
-def _waiting(loop: asyncio.AbstractEventLoop) -> _Waiting | None:
-    waiting: _Waiting | None = getattr(_here, "waiting", None)
-    if waiting is None or waiting.loop is not loop:
+def _of_asyncio(loop: asyncio.AbstractEventLoop) -> Waiting:
+    def make() -> Waiting:
         try:
-            waiting = _here.waiting = _Waiting(loop)
+            return _Reader(loop)
         except NotImplementedError:  # Windows, and loops that cannot watch sockets
-            return None
-    return waiting
+            return Threaded(loop, loop.call_soon_threadsafe)
+
+    return waiting(loop, make)
+
+
+def _trio() -> Any:
+    """The module, if this runs in a task of trio's."""
+    trio: Any = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
+    # With trio-asyncio asyncio's coroutines run within trio's tasks.
+    sniffio: Any = sys.modules.get("sniffio")
+    return trio if sniffio is None or sniffio.current_async_library() == "trio" else None
+
+
+def _place() -> tuple[Waiting, Callable[[], object], Callable[[], Awaitable[object]]]:
+    """Where this runs, what wakes a new wait there, and that wait."""
+    trio = _trio()
+    if trio is not None:
+        token = trio.lowlevel.current_trio_token()
+        event = trio.Event()
+        return waiting(token, lambda: Threaded(token, token.run_sync_soon)), event.set, event.wait
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    return _of_asyncio(loop), wake, lambda: future
 
 
 async def waited(start: Callable[[_native.Bell | None, int], _native.Wait]) -> Any:
     """What it comes to that ``start`` has begun. A caller who is cancelled ends nothing but its own wait."""
-    loop = asyncio.get_running_loop()
-    waiting = _waiting(loop)
-    if waiting is None:
-        return await asyncio.to_thread(start(None, 0).result)
-    number = waiting.number()
-    future = waiting.futures[number] = loop.create_future()
+    if _worker.is_unserved():
+        # Functions for credentials would have to wait for a thread that there is none of.
+        return start(None, 0).result()
+    here, wake, over = _place()
+    number = here.enter(wake)
     try:
-        wait = start(waiting.bell, number)
-        await future
+        wait = start(here.bell, number)
+        await over()
     finally:
-        waiting.left(number)
+        here.left(number)
     return wait.result()
 
 
@@ -79,9 +89,10 @@ def warn_of_waiting() -> None:
     global _warned
     if _warned:
         return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
+    if _trio() is None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return
     _warned = True
     warnings.warn("token() waits and holds up the running event loop: use `await token_async()`", RuntimeWarning, stacklevel=2)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._client import Client
 from ._errors import ConfigurationError
+from ._frames import frameless
 from ._options import environment, merged
 
 if TYPE_CHECKING:
@@ -26,15 +27,18 @@ class Preset:
     :meth:`from_env` what the environment sets.
     """
 
+    @frameless
     def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> None:
         self._key_prefix = key_prefix
         self._env_prefix = env_prefix
         self._options: dict[str, Any] = dict(options)
 
+    @frameless
     def client(self, app_id: str, app_secret: str = "", **options: Unpack[Options]) -> Client:
         """A client for these credentials. Nothing is sent yet."""
         return Client(app_id, app_secret, **merged(self._options, options))
 
+    @frameless
     def from_api_key(self, api_key: str, /, **options: Unpack[Options]) -> Client:
         """A client for an API key; one of another prefix is a ``ConfigurationError``."""
         if self._key_prefix is not None and not api_key.startswith(f"{self._key_prefix}_"):
@@ -44,6 +48,7 @@ class Preset:
             )
         return Client.from_api_key(api_key, **merged(self._options, options))
 
+    @frameless
     def from_env(self, **options: Unpack[Options]) -> Client:
         """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``. An API key there,
         or in the file that is named there, must have the ``key_prefix``.

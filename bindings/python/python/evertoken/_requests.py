@@ -78,10 +78,10 @@ class RequestsAuth(AuthBase):
 
     def _met(self, response: requests.Response, **kwargs: Any) -> requests.Response:
         # The hook comes along when a redirect is followed, the header only to the same origin.
-        header = response.request.headers.get("Authorization") if response.status_code == 401 else None
-        if header is None:
+        # No local variable holds the token: error reporters collect them.
+        if response.status_code != 401 or "Authorization" not in response.request.headers:
             return response
-        sending = self._client._pass_sent(_text(header))
+        sending = self._client._pass_sent(_text(response.request.headers["Authorization"]))
         return self._again(response, sending, kwargs) if _repeats(response, sending) else response
 
     def _meet(self, response: requests.Response, sending: _native.Pass | None, kwargs: dict[str, Any]) -> requests.Response:

@@ -7,10 +7,12 @@ once the package is installed.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _native
 from ._client import Client
+from ._frames import frameless
+from ._options import merged
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -23,6 +25,7 @@ APP_SECRET = "secret"
 """Its secret."""
 
 
+@frameless
 def fixed_client(token: str, base_url: str) -> Client:
     """A client that holds this token for a year and asks no authorization server, for unit tests: libraries that replace HTTP
     do not see token requests, which are not made by Python.
@@ -48,9 +51,10 @@ class AuthServer(_native.AuthServer):
     APP_ID = APP_ID
     APP_SECRET = APP_SECRET
 
+    @frameless
     def client(self, **options: Unpack[Options]) -> Client:
         """A client for it, with its API as ``base_url``."""
-        made: dict[str, Any] = {"issuer": self.issuer, "base_url": self.api_url, **options}
+        made = merged({"issuer": self.issuer, "base_url": self.api_url}, options)
         return Client(APP_ID, APP_SECRET, **made)
 
     def __enter__(self) -> Self:
