@@ -53,7 +53,7 @@ impl Callers {
                         Ok(answer) => return Some(answer.status().to_string()),
                         Err(error) => return Some(error.to_string()),
                     };
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(250)).await;
                 }
                 None
             });
