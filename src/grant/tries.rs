@@ -41,7 +41,7 @@ impl Tries {
     /// Returns whether a check sends the credential in its other form, if it has one.
     pub(super) fn begins_with_other_form(&self) -> bool {
         let every = if self.has_next.load(Ordering::Relaxed) { 4 } else { 2 };
-        !self.is_first() && self.refusals % every == 0
+        !self.is_first() && self.refusals.is_multiple_of(every)
     }
 
     /// Counts a request that is about to be sent.
