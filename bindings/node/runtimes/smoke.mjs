@@ -29,18 +29,17 @@ const refused = (promise) =>
   );
 
 check('import and require give the same', createRequire(import.meta.url)('evertoken').Client === Client);
-const server = await AuthServer.start({ lifetimeMs: 2_000 });
+const server = await AuthServer.start({ lifetimeMs: 6_000 });
 const api = server.client();
 const renewed = happens(api, 'renewed');
 const first = await api.token();
 check('the token is good', server.accepts(first));
-check('it is held', api.currentToken() === first || api.currentToken() !== null);
+check('it is held', api.currentToken() !== null);
 check('many callers get it', new Set(await Promise.all(Array.from({ length: 100 }, () => api.token()))).size <= 2);
 check('a call has it', (await api.fetch('orders')).status === 200);
 check('a body is sent', (await api.fetch('orders', { method: 'POST', body: '{}' })).status === 200);
-await renewed;
-const again = happens(api, 'renewed');
-await again;
+await renewed; // the first token
+await happens(api, 'renewed');
 const later = await api.token();
 check('it is renewed', later !== first && server.accepts(later));
 

@@ -353,3 +353,15 @@ test('tools that look for open handles find none of an idle client', async (t) =
   const ended = await program(code, { args: [server.issuer, server.apiUrl, server.audience] });
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, '[] 3\n', '']);
 });
+
+test('what comes before the thread is free to connect the client is kept', async (t) => {
+  const server = await boxFor(t);
+  const api = server.client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }) });
+  const renewed = new Promise((resolve) => api.on('renewed', resolve));
+  const token = api.token();
+  // The question for credentials comes now, while no job can run.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  assert.ok(server.accepts(await token));
+  await renewed;
+  await api.close();
+});
