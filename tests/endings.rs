@@ -306,7 +306,7 @@ async fn without_an_endpoint_it_is_said_by_build_or_by_shutdown() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("needs a `revocation_url`"), "{error}");
     let error = source(&server).revocation_url("http://as.example/revoke").build().unwrap_err();
-    assert!(error.to_string().contains("revocation_url is plain http"), "{error}");
+    assert!(error.to_string().contains("`revocation_url` is plain http"), "{error}");
 
     server.set_announced_revocation(false);
     let silent = revoking(&server).build().unwrap();

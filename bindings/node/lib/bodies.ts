@@ -16,8 +16,8 @@ export function isRepeatable(body: unknown): boolean {
 }
 
 /** So much of an answer is read to keep its connection, and for so long. More costs more than another connection. */
-const MOST_DRAINED = 64 * 1024;
-const LONGEST_DRAIN_MS = 1_000;
+export const MOST_DRAINED = 64 * 1024;
+export const LONGEST_DRAIN_MS = 1_000;
 
 function ignore(): void {}
 

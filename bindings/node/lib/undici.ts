@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 
-import { isRepeatable } from './bodies.js';
+import { isRepeatable, LONGEST_DRAIN_MS, MOST_DRAINED } from './bodies.js';
 import { Call } from './call.js';
 import { notify } from './callbacks.js';
 import { type Client, coreOf } from './client.js';
@@ -22,6 +22,7 @@ interface Controller {
   readonly reason: Error | null;
   pause(): void;
   resume(): void;
+  abort(reason: Error): void;
 }
 interface Handler {
   onRequestStart?(controller: Controller, context: unknown): void;
@@ -92,6 +93,9 @@ class Recovery implements Handler {
   #next: { body: unknown } | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #handler: Handler;
+  #late: NodeJS.Timeout | undefined;
+  #gaveUp = false;
+  #swallowed = 0;
   /** Where redirects have led, which undici's own interceptor tells. */
   #history: URL[] | undefined;
   #state: 'open' | 'deciding' | 'swallowing' | 'failed' = 'open';
@@ -153,7 +157,10 @@ class Recovery implements Handler {
       if (!repeats) handOn();
       for (const chunk of chunks) this.onResponseData(controller, chunk);
       if (trailers) this.onResponseEnd(controller, trailers);
-      else controller.resume();
+      else {
+        if (repeats) this.#late = setTimeout(() => this.#giveUp(controller), LONGEST_DRAIN_MS).unref();
+        controller.resume();
+      }
     };
     this.#call
       .repeats(answer, this.#signal)
@@ -165,17 +172,40 @@ class Recovery implements Handler {
   onResponseData(controller: Controller, chunk: Uint8Array): void {
     if (this.#state === 'deciding') this.#early.chunks.push(chunk);
     else if (this.#state === 'open') this.#handler.onResponseData?.(controller, chunk);
+    else if ((this.#swallowed += chunk.byteLength) > MOST_DRAINED) this.#giveUp(controller);
   }
 
   onResponseEnd(controller: Controller, trailers: Record<string, unknown>): void {
     if (this.#state === 'deciding') this.#early.trailers = trailers;
-    else if (this.#state === 'swallowing') this.#send(this, this.#next?.body);
+    else if (this.#state === 'swallowing') this.#sendAgain();
     else this.#handler.onResponseEnd?.(controller, trailers);
   }
 
   onResponseError(controller: Controller | null, error: Error): void {
+    // However the refused answer ends, the next one counts; unless the caller has given the call up.
+    if (this.#state === 'swallowing' && (this.#gaveUp || !controller?.aborted)) {
+      this.#sendAgain();
+      return;
+    }
+    clearTimeout(this.#late);
     this.#state = 'failed';
     this.#handler.onResponseError?.(controller, error);
+  }
+
+  /** Reads no further in an answer that is long, or does not end. */
+  #giveUp(controller: Controller): void {
+    if (this.#state !== 'swallowing' || this.#gaveUp || controller.aborted) return;
+    this.#gaveUp = true;
+    controller.abort(new Error('the call is sent again'));
+  }
+
+  #sendAgain(): void {
+    clearTimeout(this.#late);
+    // What fails from here on is the next sending.
+    this.#state = 'open';
+    this.#gaveUp = false;
+    this.#swallowed = 0;
+    this.#send(this, this.#next?.body);
   }
 
   /** What the caller's handler threw is told to that handler, as undici does, and then given up. */

@@ -284,6 +284,21 @@ const READERS = {
       ]),
     ),
   ),
+  undici: `
+    import { Agent, request } from 'undici';
+    import { undiciInterceptor } from 'evertoken';
+    const api = new Client('app', 'secret', { issuer, trustedOrigins: [url] });
+    const dispatcher = new Agent().compose(undiciInterceptor(api));
+    console.log(await (await request(url, { dispatcher, method: 'POST', body: 'body' })).body.text());`,
+  'fetch with a dispatcher of undici': `
+    import { Agent } from 'undici';
+    import { undiciInterceptor } from 'evertoken';
+    const api = new Client('app', 'secret', { issuer, trustedOrigins: [url] });
+    const dispatcher = new Agent().compose(undiciInterceptor(api));
+    console.log(await (await fetch(url, { dispatcher, method: 'POST', body: 'body' })).text());`,
+  fetch: `
+    const api = new Client('app', 'secret', { issuer, trustedOrigins: [url] });
+    console.log(await (await api.fetch(url, { method: 'POST', body: 'body' })).text());`,
   'axios over fetch with a stream': `
     import axios from 'axios';
     import { text } from 'node:stream/consumers';
