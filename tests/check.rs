@@ -92,7 +92,8 @@ async fn a_server_that_is_away() {
     server.outage();
     let diagnosis = builder(&server).check().await;
     assert_finds(&server, &diagnosis, "discovery", Level::Fail, &["could not connect", "firewall"]);
-    let diagnosis = builder(&server).token_url(server.token_url()).check().await;
+    let by_url = TokenSource::builder(AuthServer::APP_ID, "secret").token_url(server.token_url());
+    let diagnosis = by_url.check().await;
     assert_finds(&server, &diagnosis, "token", Level::Fail, &["could not connect", "firewall"]);
     server.recover().await.unwrap();
     server.fail_next(Fault::Hang);
