@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
 use url::Url;
 
@@ -15,8 +16,44 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Network {
     roots: Vec<Certificate>,
     identity: Option<Identity>,
-    proxy: Option<Proxy>,
+    proxy: Option<GivenProxy>,
     connect_timeout: Option<Duration>,
+}
+
+/// A proxy for all requests, and its origin, which holds no password.
+#[derive(Clone)]
+struct GivenProxy {
+    proxy: Proxy,
+    origin: String,
+}
+
+/// Which proxy a request goes through, by the rules of the HTTP client itself.
+#[derive(Debug)]
+pub(crate) enum Route {
+    Given(String),
+    System(Box<Matcher>),
+}
+
+impl Route {
+    /// The origin of the proxy between us and this server, if there is one.
+    pub(crate) fn proxy(&self, server: &http::Uri) -> Option<String> {
+        match self {
+            Self::Given(origin) => Some(origin.clone()),
+            Self::System(matcher) => {
+                let proxy = matcher.intercept(server)?;
+                Url::parse(&proxy.uri().to_string()).ok().map(|url| origin(&url))
+            }
+        }
+    }
+}
+
+/// The scheme, host and port of a proxy, which is all that a message may show of it.
+fn origin(proxy: &Url) -> String {
+    let mut text = format!("{}://{}", proxy.scheme(), proxy.host_str().unwrap_or_default());
+    if let Some(port) = proxy.port() {
+        text.push_str(&format!(":{port}"));
+    }
+    text
 }
 
 impl Network {
@@ -74,14 +111,23 @@ impl Network {
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
             return Err(Error::configuration("`proxy` is not an http(s) URL with a host"));
         }
+        let origin = origin(&parsed);
         let proxy =
             Proxy::all(parsed).map_err(|error| mistake("`proxy` cannot be used", error.without_url()))?;
-        self.proxy = Some(proxy);
+        self.proxy = Some(GivenProxy { proxy, origin });
         Ok(())
     }
 
     pub(crate) fn set_connect_timeout(&mut self, timeout: Duration) {
         self.connect_timeout = Some(timeout).filter(|timeout| *timeout != CONNECT_TIMEOUT);
+    }
+
+    /// How requests leave a client that is made of this now.
+    pub(crate) fn route(&self) -> Route {
+        match &self.proxy {
+            Some(given) => Route::Given(given.origin.clone()),
+            None => Route::System(Matcher::from_system().into()),
+        }
     }
 
     /// All of it, put into a client to be.
@@ -94,7 +140,7 @@ impl Network {
             client = client.identity(identity.clone());
         }
         match &self.proxy {
-            Some(proxy) => client.proxy(proxy.clone()),
+            Some(given) => client.proxy(given.proxy.clone()),
             None => client,
         }
     }

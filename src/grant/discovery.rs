@@ -126,6 +126,7 @@ async fn read(
     let base = parse_issuer(issuer, allow_insecure)?;
     let mut answers = Vec::new();
     let mut wait = None;
+    let mut through = String::new();
     for url in locations(&base) {
         let answer = transport
             .send(request(&url)?)
@@ -141,12 +142,13 @@ async fn read(
                 .map_err(|error| error.with_server(read_from));
         }
         wait = wait.max(pacing::retry_after(answer.headers(), clock.now().wall));
+        through = refusal::handed_on(&answer);
         answers.push((url, status));
     }
     let said: Vec<String> =
         answers.iter().map(|(url, status)| format!("{} answered {status}", origin::shown(url))).collect();
     let any = |of: fn(&StatusCode) -> bool| answers.iter().any(|(_, status)| of(status));
-    let error = |kind| Error::new(kind, format!("the issuer has no metadata: {}", said.join(", ")));
+    let error = |kind| Error::new(kind, format!("the issuer has no metadata: {}{through}", said.join(", ")));
     let error = if any(StatusCode::is_server_error) {
         error(ErrorKind::AuthServerUnavailable).with_retry_after(wait)
     } else if any(|status| *status == StatusCode::TOO_MANY_REQUESTS) {

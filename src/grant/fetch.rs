@@ -21,6 +21,7 @@ pub(crate) async fn fetch(what: &str, url: &Url, transport: &dyn Transport, cloc
         _ => ErrorKind::InvalidResponse,
     };
     let wait = pacing::retry_after(answer.headers(), clock.now().wall);
-    let error = Error::new(kind, format!("{what} could not be read: the server answered {status}"));
+    let through = refusal::handed_on(&answer);
+    let error = Error::new(kind, format!("{what} could not be read: the server answered {status}{through}"));
     Err(at(error.with_status(status.as_u16()).with_retry_after(wait)))
 }

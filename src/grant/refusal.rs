@@ -7,7 +7,7 @@ use super::pacing;
 use super::quota;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::response::Asked;
-use super::transport::{TransportError, TransportErrorKind};
+use super::transport::{HandedOnBy, TransportError, TransportErrorKind};
 use crate::error::{Error, ErrorKind};
 use crate::origin;
 
@@ -26,7 +26,8 @@ pub(super) fn classify(
     let wall = asked.answered.wall;
     let wait = if status.is_success() { None } else { pacing::retry_after(answer.headers(), wall) };
     let error = if status.is_server_error() {
-        unavailable("the authorization server failed").with_retry_after(wait)
+        let message = format!("the authorization server failed{}", handed_on(answer));
+        Error::new(ErrorKind::AuthServerUnavailable, message).with_retry_after(wait)
     } else if status.is_redirection() {
         redirection(answer, asked, quoter)
     } else if status == StatusCode::TOO_MANY_REQUESTS || code.as_deref() == Some("slow_down") {
@@ -50,7 +51,7 @@ pub(super) fn classify(
             }
             // With a proof it comes here only when that had a nonce, which may have been replaced just then.
             Some(code) => refused(code).retryable(code == "use_dpop_nonce" && asked.proof.is_some()),
-            None => uncoded(status),
+            None => uncoded(status, &handed_on(answer)),
         }
     };
     error.with_oauth(code, document.and_then(|document| description(document, status, quoter)))
@@ -58,18 +59,29 @@ pub(super) fn classify(
 
 /// What the transport met instead of an answer.
 pub(super) fn unanswered(error: TransportError) -> Error {
-    let kind = error.kind();
-    let this = match kind {
-        TransportErrorKind::Connect => unavailable("could not connect to the authorization server"),
-        TransportErrorKind::Timeout => unavailable("the authorization server did not answer in time"),
-        TransportErrorKind::Interrupted => unavailable("the authorization server broke off its answer"),
-        TransportErrorKind::TooLarge => Error::new(
-            ErrorKind::InvalidResponse,
-            "the answer of the authorization server is longer than 1 MiB",
-        ),
-        TransportErrorKind::Other => unavailable("the request to the authorization server could not be sent"),
+    let what = match error.kind() {
+        TransportErrorKind::Connect => "could not connect to the authorization server",
+        TransportErrorKind::Timeout => "the authorization server did not answer in time",
+        TransportErrorKind::Interrupted => "the authorization server broke off its answer",
+        TransportErrorKind::TooLarge => "the answer of the authorization server is longer than 1 MiB",
+        TransportErrorKind::Other => "the request to the authorization server could not be sent",
     };
-    this.with_source(error)
+    let kind = match error.kind() {
+        TransportErrorKind::TooLarge => ErrorKind::InvalidResponse,
+        _ => ErrorKind::AuthServerUnavailable,
+    };
+    let message = format!("{what}{}", through(error.proxy()));
+    Error::new(kind, message).with_source(error)
+}
+
+/// Names the proxy in a message, if there is one: it may be the one at fault.
+fn through(proxy: Option<&str>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"))
+}
+
+/// The same for an answer that a proxy handed on.
+pub(super) fn handed_on(answer: &Response<Bytes>) -> String {
+    through(answer.extensions().get::<HandedOnBy>().map(|HandedOnBy(proxy)| proxy.as_str()))
 }
 
 /// Whether an answer is a refusal: any but a 2xx, and a 2xx with an OAuth error code.
@@ -151,21 +163,22 @@ fn refused(code: &str) -> Error {
 }
 
 /// A 4xx without an OAuth code: as likely from something in between as from the token endpoint.
-fn uncoded(status: StatusCode) -> Error {
+fn uncoded(status: StatusCode, through: &str) -> Error {
     match status.as_u16() {
         401 | 403 | 407 => Error::new(
             ErrorKind::RequestRefused,
-            format!("the token request was refused with {status} and no OAuth error code"),
+            format!("the token request was refused with {status} and no OAuth error code{through}"),
         )
         .retryable(true)
         .advice("a firewall or proxy may have sent this; or the credential is wrong"),
-        404 | 405 | 410 => {
-            Error::new(ErrorKind::InvalidResponse, format!("no token endpoint answered, but {status}"))
-                .advice("check `token_url` or `issuer`")
-        }
+        404 | 405 | 410 => Error::new(
+            ErrorKind::InvalidResponse,
+            format!("no token endpoint answered, but {status}{through}"),
+        )
+        .advice("check `token_url` or `issuer`"),
         _ => Error::new(
             ErrorKind::InvalidResponse,
-            format!("the token endpoint answered {status} without an OAuth error code"),
+            format!("the token endpoint answered {status} without an OAuth error code{through}"),
         )
         .advice("check `token_url`, and what the server wants in the request"),
     }

@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response};
 use reqwest::{ClientBuilder, redirect, retry};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::network::Network;
+use crate::network::{Network, Route};
 use crate::user_agent;
 
 /// The longest body that is read, decompressed: 1 MiB. A token response has a few KiB.
@@ -51,19 +52,25 @@ pub enum TransportErrorKind {
 /// Why no whole answer came, and what the HTTP stack says about it. It holds no URL.
 pub struct TransportError {
     kind: TransportErrorKind,
+    proxy: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl TransportError {
     /// An error of this kind.
     pub fn new(kind: TransportErrorKind) -> Self {
-        Self { kind, source: None }
+        Self { kind, proxy: None, source: None }
     }
 
     /// The same with its cause, which must hold neither secrets nor tokens.
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The proxy that the request went through.
+    pub(crate) fn proxy(&self) -> Option<&str> {
+        self.proxy.as_deref()
     }
 
     /// Of what kind it is.
@@ -117,11 +124,22 @@ impl From<reqwest::Error> for TransportError {
 /// It follows no redirects, since a 307 would send the secret on to another host, and keeps no idle connection,
 /// since a pooled one may be found closed just when the token is needed.
 #[derive(Debug)]
-pub(crate) struct HttpTransport(reqwest::Client);
+pub(crate) struct HttpTransport {
+    client: reqwest::Client,
+    route: Route,
+}
+
+/// An answer's extension: the proxy that handed it on, and may have made it up, since there is no TLS to the server.
+#[derive(Debug, Clone)]
+pub(crate) struct HandedOnBy(pub(crate) String);
 
 impl HttpTransport {
-    /// A transport with the network settings of `builder` (proxies, certificates, time to connect).
-    pub(crate) fn new(builder: ClientBuilder) -> Result<Self> {
+    /// A transport with these settings (proxies, certificates, time to connect).
+    pub(crate) fn new(network: &Network) -> Result<Self> {
+        Self::over(network.apply(ClientBuilder::new()), network.route())
+    }
+
+    fn over(builder: ClientBuilder, route: Route) -> Result<Self> {
         builder
             .user_agent(user_agent::OURS)
             .redirect(redirect::Policy::none())
@@ -131,7 +149,7 @@ impl HttpTransport {
             .http1_only()
             .gzip(true)
             .build()
-            .map(Self)
+            .map(|client| Self { client, route })
             .map_err(|error| {
                 Error::configuration("the HTTP client for token requests could not be built")
                     .with_source(error.without_url())
@@ -149,7 +167,7 @@ impl HttpTransport {
         if let Some(transport) = shared.upgrade() {
             return Ok(transport);
         }
-        let transport = Arc::new(Self::new(Network::default().apply(ClientBuilder::new()))?);
+        let transport = Arc::new(Self::new(&Network::default())?);
         *shared = Arc::downgrade(&transport);
         Ok(transport)
     }
@@ -159,7 +177,7 @@ impl HttpTransport {
         if request.body().and_then(reqwest::Body::as_bytes).is_some_and(<[u8]>::is_empty) {
             *request.body_mut() = None;
         }
-        let mut answer = self.0.execute(request).await?;
+        let mut answer = self.client.execute(request).await?;
         let mut body = Zeroizing::new(Vec::new());
         while let Some(chunk) = answer.chunk().await? {
             if body.len() + chunk.len() > MAX_BODY {
@@ -190,7 +208,19 @@ impl Transport for HttpTransport {
         &self,
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, TransportError>> + Send + '_>> {
-        Box::pin(self.exchange(request))
+        Box::pin(async move {
+            let server = request.uri().clone();
+            let mut outcome = self.exchange(request).await;
+            if outcome.is_err() || server.scheme() == Some(&Scheme::HTTP) {
+                let proxy = self.route.proxy(&server);
+                match (&mut outcome, proxy) {
+                    (Ok(answer), Some(proxy)) => drop(answer.extensions_mut().insert(HandedOnBy(proxy))),
+                    (Err(error), proxy) => error.proxy = proxy,
+                    (Ok(_), None) => {}
+                }
+            }
+            outcome
+        })
     }
 }
 

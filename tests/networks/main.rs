@@ -87,7 +87,8 @@ async fn the_proxy_carries_token_requests_and_calls() {
         .proxy(proxy.url(""))
         .build()
         .unwrap();
-    plain.token().await.unwrap_err();
+    let error = plain.token().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("through the proxy {}", proxy.url(""))), "{error}");
     assert!(proxy.asked()[2].starts_with("POST http://auth.test/token "), "{:?}", proxy.asked());
 }
 
@@ -102,6 +103,9 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
     assert_eq!(error.kind(), ErrorKind::AuthServerUnavailable);
     let shown = format!("{error} {error:?} {client:?}");
     assert!(shown.contains("ProxyAuthRequired") && !shown.contains("canary"), "{shown}");
+    let named =
+        format!("authorization server, through the proxy {} [https://auth.test/token]", proxy.url(""));
+    assert!(error.to_string().contains(&named), "{error}");
 }
 
 #[tokio::test]

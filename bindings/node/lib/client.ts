@@ -243,9 +243,23 @@ export class Client {
     return this.#core.close(this.close);
   }
 
-  /** The same as `close()`, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /**
+   * Closes the client at the end of `await using`. A revocation that fails is a warning, of the logger's if there is one, of the
+   * process otherwise: as an error it would hide that of the block.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.close();
+    } catch (error) {
+      const text = `evertoken: ${error instanceof Error ? error.message : error}`;
+      const { logger } = this.#core.extras;
+      try {
+        if (logger) await logger.warn?.(text);
+        else process.emitWarning(text, 'EvertokenWarning');
+      } catch {
+        // A log that fails must not hide the block's error either.
+      }
+    }
   }
 
   /** Neither secret nor token. */

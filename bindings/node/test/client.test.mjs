@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 
 import { Client, EvertokenError, Preset } from 'evertoken';
@@ -467,6 +468,35 @@ test('close revokes where it was told to, and says so where it could not', async
   server.fail({ kind: 'status', status: 403 }, { at: 'revocation' });
   await assert.rejects(other.close(), coded('REQUEST_REFUSED'));
   await assert.rejects(other.token(), coded('CLOSED'));
+});
+
+test('await using keeps the error of its block, and warns of a revocation that failed', async (t) => {
+  const server = await boxFor(t);
+  const lines = [];
+  const warn = async (text) => {
+    lines.push(text);
+    throw new Error('the log');
+  };
+  for (const logger of [{ warn }, undefined]) {
+    const api = server.client({ revokeOnShutdown: true, logger });
+    await api.token();
+    server.fail({ kind: 'status', status: 403 }, { at: 'revocation' });
+    const warned = logger ? undefined : once(process, 'warning');
+    // What `await using` does; the syntax is newer than Node 20.
+    await assert.rejects(
+      async () => {
+        try {
+          throw new RangeError('of the block');
+        } finally {
+          await api[Symbol.asyncDispose]();
+        }
+      },
+      { name: 'RangeError', message: 'of the block' },
+    );
+    const text = logger ? lines.at(-1) : (await warned)[0].message;
+    assert.match(text, /^evertoken: 1 of 1 tokens could not be revoked/);
+    await assert.rejects(api.token(), coded('CLOSED'));
+  }
 });
 
 test('a fixed client asks nobody', async (t) => {

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::bell::Bell;
-use crate::errors::{OrRaise, object};
+use crate::errors::{OrRaise, object, text};
 use crate::events::Events;
 use crate::live::{Live, Shown};
 use crate::pass::{Pass, dict, parsed_method, parsed_url};
@@ -184,8 +184,13 @@ impl Client {
     /// All headers that authorize one call of `method` to `url`: `Authorization`, and under DPoP a proof (RFC 9449 7.1) that
     /// is good for this one sending. It waits and raises as `token()` does, and is an `UntrustedOriginError` where the token
     /// may not go.
-    fn headers<'py>(&self, py: Python<'py>, method: &str, url: &str) -> PyResult<Bound<'py, PyDict>> {
-        let (method, url) = (parsed_method(method)?, parsed_url(url)?);
+    fn headers<'py>(
+        &self,
+        py: Python<'py>,
+        method: &Bound<'py, PyAny>,
+        url: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (method, url) = (parsed_method(py, text("method", method)?)?, parsed_url(py, text("url", url)?)?);
         self.live(py)?.source()?.check_origin(&url).or_raise(py)?;
         // Of a Bearer token they are the same for all calls.
         if let Some(header) = self.shown(|shown| shown.header.as_ref().map(|header| header.clone_ref(py))) {
@@ -199,7 +204,8 @@ impl Client {
     /// Says that the API refused `token` (401). Where it is still the current one it is renewed, and withheld while the
     /// renewal runs, but no more than once in 10 s, doubling to 5 min while every new token is refused again. One that has
     /// been replaced is no matter.
-    fn invalidate(&self, py: Python<'_>, token: &str) -> PyResult<()> {
+    fn invalidate(&self, py: Python<'_>, token: &Bound<'_, PyAny>) -> PyResult<()> {
+        let token = text("token", token)?;
         let source = self.source(py)?;
         if let Some(held) = source.current_token().filter(|held| held.as_str() == token) {
             worker::ensure(py)?;
@@ -213,8 +219,14 @@ impl Client {
     /// that is needed, is empty; the old credential stays. Raises `ClosedError` after `close()`.
     ///
     /// In the child of a fork it reaches no other client that was inherited and is in use there: call it on each.
-    fn set_credentials(&self, py: Python<'_>, app_id: String, app_secret: String) -> PyResult<()> {
-        self.live(py)?.set_credentials(py, app_id, app_secret)
+    fn set_credentials(
+        &self,
+        py: Python<'_>,
+        app_id: &Bound<'_, PyAny>,
+        app_secret: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let (app_id, app_secret) = (text("app_id", app_id)?, text("app_secret", app_secret)?);
+        self.live(py)?.set_credentials(py, app_id.to_owned(), app_secret.to_owned())
     }
 
     /// Has a token fetched ahead of the first call, in the background; with `wait=True` it is there on return, or the reason
@@ -233,15 +245,13 @@ impl Client {
         }
     }
 
-    /// Ends the renewal, for all clients that `with_()` made of this one as well, and forgets the tokens: every read is a
-    /// `ClosedError` from now on. With `revoke_on_shutdown` it revokes them too, and raises where that failed.
-    ///
-    /// In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its parent's.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    /// Closes, and gives what a revocation failed with.
+    fn _close(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let source = self.source(py)?;
         self.live(py)?.mark_closed();
         self.shown.store(None);
-        block_on(py, async move { source.shutdown().await })?.or_raise(py)
+        let outcome = block_on(py, async move { source.shutdown().await })?;
+        outcome.err().map(|error| object(py, &error).map(Bound::unbind)).transpose()
     }
 
     #[pyo3(signature = (bell, number))]
@@ -258,9 +268,17 @@ impl Client {
         let source = self.source(py)?;
         self.live(py)?.mark_closed();
         self.shown.store(None);
-        let wait = Wait::start(py, bell, number, async move { source.shutdown().await }, |py, outcome| {
-            outcome.or_raise(py).map(|()| py.None())
-        })?;
+        let wait =
+            Wait::start(
+                py,
+                bell,
+                number,
+                async move { source.shutdown().await },
+                |py, outcome| match outcome {
+                    Ok(()) => Ok(py.None()),
+                    Err(error) => object(py, &error).map(Bound::unbind),
+                },
+            )?;
         // A task that is cancelled has still asked for the end.
         Ok(wait.detached())
     }
@@ -306,7 +324,7 @@ impl Client {
 
     /// Raises where the token may not go there.
     fn _check_origin(&self, py: Python<'_>, url: &str) -> PyResult<()> {
-        let url: Url = parsed_url(url)?;
+        let url: Url = parsed_url(py, url)?;
         self.source(py)?.check_origin(&url).or_raise(py)
     }
 

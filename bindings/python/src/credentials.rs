@@ -1,10 +1,10 @@
 //! How a client authenticates, as Python says it.
 
 use evertoken::{AssertionAudience, ClientAuth, HmacAlgorithm, Signed, Signer, SigningAlgorithm, SigningKey};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, wrong_value};
 use crate::worker;
 
 /// What `evertoken._keys` makes of a key: PEM or a JWK as text, PEM or DER as bytes.
@@ -37,9 +37,7 @@ fn audience(name: &str) -> PyResult<AssertionAudience> {
     match name {
         "issuer" => Ok(AssertionAudience::default()),
         "token_endpoint" => Ok(AssertionAudience::TokenEndpoint),
-        other => Err(PyValueError::new_err(format!(
-            "audience must be 'issuer' or 'token_endpoint', not {other:?}"
-        ))),
+        other => Err(wrong_value(format!("audience must be 'issuer' or 'token_endpoint', not {other:?}"))),
     }
 }
 
@@ -49,9 +47,9 @@ fn signing_algorithm(name: &str) -> PyResult<SigningAlgorithm> {
         "PS256" => Ok(SigningAlgorithm::Ps256),
         "ES256" => Ok(SigningAlgorithm::Es256),
         "EdDSA" => Ok(SigningAlgorithm::EdDsa),
-        other => Err(PyValueError::new_err(format!(
-            "algorithm must be 'RS256', 'PS256', 'ES256' or 'EdDSA', not {other:?}"
-        ))),
+        other => {
+            Err(wrong_value(format!("algorithm must be 'RS256', 'PS256', 'ES256' or 'EdDSA', not {other:?}")))
+        }
     }
 }
 
@@ -151,7 +149,7 @@ impl SecretJwt {
             Some("HS384") => method.algorithm(HmacAlgorithm::Hs384),
             Some("HS512") => method.algorithm(HmacAlgorithm::Hs512),
             Some(other) => {
-                return Err(PyValueError::new_err(format!(
+                return Err(wrong_value(format!(
                     "algorithm must be 'HS256', 'HS384' or 'HS512', not {other:?}"
                 )));
             }
@@ -211,7 +209,7 @@ impl Method<'_> {
                 "tls_client_auth" => ClientAuth::TlsClientAuth,
                 "self_signed_tls_client_auth" => ClientAuth::SelfSignedTlsClientAuth,
                 other => {
-                    return Err(PyValueError::new_err(format!(
+                    return Err(wrong_value(format!(
                         "client_auth {other:?} is not known; private_key_jwt is PrivateKeyJwt(key)"
                     )));
                 }

@@ -1,6 +1,10 @@
 //! What happens to a token, one by one.
+//!
+//! A wait only moves the next event to where it can be taken; `take` hands it out. So a wait that is cancelled or interrupted,
+//! at whatever moment, loses none.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evertoken::Event;
 use pyo3::prelude::*;
@@ -16,15 +20,56 @@ use crate::wait::{Wait, block_on};
 #[pyclass(frozen, module = "evertoken._native")]
 pub struct Events {
     forks: u64,
-    inner: Option<Arc<tokio::sync::Mutex<evertoken::Events>>>,
+    inner: Option<Arc<Reader>>,
+}
+
+struct Reader {
+    events: tokio::sync::Mutex<evertoken::Events>,
+    arrived: Mutex<Arrived>,
+}
+
+#[derive(Default)]
+struct Arrived {
+    events: VecDeque<Event>,
+    has_ended: bool,
+}
+
+impl Reader {
+    fn arrived(&self) -> MutexGuard<'_, Arrived> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a wait has put away, else what came while nobody waited.
+    fn take(&self) -> Option<Event> {
+        let channel = self.events.try_lock();
+        let put_away = self.arrived().events.pop_front();
+        put_away.or_else(|| channel.ok()?.try_next())
+    }
+
+    /// Returns once an event can be taken, or none will come any more.
+    async fn wait(self: Arc<Self>) {
+        let mut events = self.events.lock().await;
+        {
+            let arrived = self.arrived();
+            if arrived.has_ended || !arrived.events.is_empty() {
+                return;
+            }
+        }
+        // Nothing is awaited between an event's coming and its being put away.
+        let event = events.next().await;
+        let mut arrived = self.arrived();
+        arrived.has_ended = event.is_none();
+        arrived.events.extend(event);
+    }
 }
 
 impl Events {
     pub fn new(events: evertoken::Events) -> Self {
-        Self { forks: home::forks(), inner: Some(Arc::new(events.into())) }
+        let reader = Reader { events: events.into(), arrived: Mutex::default() };
+        Self { forks: home::forks(), inner: Some(Arc::new(reader)) }
     }
 
-    fn here(&self) -> Option<Arc<tokio::sync::Mutex<evertoken::Events>>> {
+    fn here(&self) -> Option<Arc<Reader>> {
         self.inner.clone().filter(|_| self.forks == home::forks())
     }
 }
@@ -37,26 +82,36 @@ impl Drop for Events {
     }
 }
 
-async fn next(events: Option<Arc<tokio::sync::Mutex<evertoken::Events>>>) -> Option<Event> {
-    events?.lock().await.next().await
+async fn wait(reader: Option<Arc<Reader>>) {
+    if let Some(reader) = reader {
+        reader.wait().await;
+    }
 }
 
 #[pymethods]
 impl Events {
-    /// Waits for the next; `None` at the end.
-    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let event = block_on(py, next(self.here()))?;
-        event.map(|event| told(py, &event)).transpose()
+    /// Waits until there is something to `take`, or nothing will come any more. Another reader may take it first.
+    fn wait(&self, py: Python<'_>) -> PyResult<()> {
+        block_on(py, wait(self.here()))
     }
 
     /// The same for a loop.
     #[pyo3(signature = (bell, number))]
-    fn wait_next(&self, py: Python<'_>, bell: Option<&Bound<'_, Bell>>, number: u64) -> PyResult<Wait> {
-        Wait::start(py, bell, number, next(self.here()), |py, event| {
-            Ok(match event {
-                Some(event) => told(py, &event)?.into_any().unbind(),
-                None => py.None(),
-            })
+    fn wait_async(&self, py: Python<'_>, bell: Option<&Bound<'_, Bell>>, number: u64) -> PyResult<Wait> {
+        Wait::start(py, bell, number, wait(self.here()), |py, ()| Ok(py.None()))
+    }
+
+    /// The next event, if there is one now.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let event = self.here().and_then(|reader| reader.take());
+        event.map(|event| told(py, &event)).transpose()
+    }
+
+    /// Whether there will be no event any more.
+    fn has_ended(&self) -> bool {
+        self.here().is_none_or(|reader| {
+            let arrived = reader.arrived();
+            arrived.has_ended && arrived.events.is_empty()
         })
     }
 }

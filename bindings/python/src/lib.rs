@@ -65,7 +65,6 @@ fn is_main_interpreter() -> bool {
 
 /// Seconds, as Python gives them.
 fn seconds(name: &str, seconds: f64) -> PyResult<std::time::Duration> {
-    std::time::Duration::try_from_secs_f64(seconds).map_err(|_| {
-        pyo3::exceptions::PyValueError::new_err(format!("{name} must be a number of seconds, 0 or more"))
-    })
+    std::time::Duration::try_from_secs_f64(seconds)
+        .map_err(|_| errors::wrong_value(format!("{name} must be a number of seconds, 0 or more")))
 }

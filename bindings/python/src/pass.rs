@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 
 use crate::bell::Bell;
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, configuration};
 use crate::live::header;
 use crate::wait::{Wait, at_once, block_on};
 use crate::worker;
@@ -36,7 +36,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(url: &str, status: u16, fields: Vec<(String, String)>, repeatable: bool) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        url: &str,
+        status: u16,
+        fields: Vec<(String, String)>,
+        repeatable: bool,
+    ) -> PyResult<Self> {
         let status =
             StatusCode::from_u16(status).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let mut headers = HeaderMap::new();
@@ -46,7 +52,7 @@ impl Answer {
                 headers.append(name, value);
             }
         }
-        Ok(Self { url: parsed_url(url)?, status, headers, repeatable })
+        Ok(Self { url: parsed_url(py, url)?, status, headers, repeatable })
     }
 
     async fn shown_to(&self, pass: &mut evertoken::Pass) -> bool {
@@ -69,7 +75,7 @@ impl Pass {
     }
 
     fn headers<'py>(&self, py: Python<'py>, method: &str, url: &str) -> PyResult<Bound<'py, PyDict>> {
-        let (method, url) = (parsed_method(method)?, parsed_url(url)?);
+        let (method, url) = (parsed_method(py, method)?, parsed_url(py, url)?);
         let headers = locked(&self.0).as_ref().ok_or_else(away)?.headers(&method, &url);
         dict(py, &headers.or_raise(py)?)
     }
@@ -83,7 +89,7 @@ impl Pass {
         headers: Vec<(String, String)>,
         repeatable: bool,
     ) -> PyResult<bool> {
-        let answer = Answer::new(url, status, headers, repeatable)?;
+        let answer = Answer::new(py, url, status, headers, repeatable)?;
         let mut pass = locked(&self.0).take().ok_or_else(away)?;
         worker::ensure(py)?;
         let (pass, repeats) = block_on(py, async move {
@@ -107,7 +113,7 @@ impl Pass {
         headers: Vec<(String, String)>,
         repeatable: bool,
     ) -> PyResult<Wait> {
-        let answer = Answer::new(url, status, headers, repeatable)?;
+        let answer = Answer::new(py, url, status, headers, repeatable)?;
         let mut pass = locked(&self.0).take().ok_or_else(away)?;
         worker::ensure(py)?;
         let inner = self.0.clone();
@@ -122,8 +128,8 @@ impl Pass {
     }
 
     /// Keeps the nonce of an answer that is no refusal (RFC 9449 8.2), without waiting.
-    fn note(&self, url: &str, status: u16, headers: Vec<(String, String)>) -> PyResult<()> {
-        let answer = Answer::new(url, status, headers, false)?;
+    fn note(&self, py: Python<'_>, url: &str, status: u16, headers: Vec<(String, String)>) -> PyResult<()> {
+        let answer = Answer::new(py, url, status, headers, false)?;
         if let Some(pass) = &mut *locked(&self.0) {
             at_once(answer.shown_to(pass));
         }
@@ -131,13 +137,13 @@ impl Pass {
     }
 }
 
-pub fn parsed_url(url: &str) -> PyResult<Url> {
+pub fn parsed_url(py: Python<'_>, url: &str) -> PyResult<Url> {
     // The URL may hold what is secret; the error does not quote it.
-    Url::parse(url).map_err(|error| PyValueError::new_err(format!("the URL of the call is not one: {error}")))
+    Url::parse(url).map_err(|error| configuration(py, &format!("url is not a URL: {error}")))
 }
 
-pub fn parsed_method(method: &str) -> PyResult<Method> {
-    method.parse().map_err(|_| PyValueError::new_err("the method of the call is not one"))
+pub fn parsed_method(py: Python<'_>, method: &str) -> PyResult<Method> {
+    method.parse().map_err(|_| configuration(py, "method is not an HTTP method"))
 }
 
 pub fn dict<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyDict>> {

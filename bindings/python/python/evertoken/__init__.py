@@ -81,8 +81,12 @@ __all__ = [
 _ADAPTERS = ("AiohttpMiddleware", "Httpx2Auth", "HttpxAuth", "RequestsAuth", "httpx_client")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ADAPTERS})
+
+
 def __getattr__(name: str) -> Any:
-    # Each needs a library that the others do not.
+    # Each needs a library that the others do not. It is there without the library too, and says what is missing when it is used.
     if name in _ADAPTERS:
         from . import _adapters
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, MultipartWriter, payload
 
 from . import _native
+from ._bodies import BYTES, can_seek
 from ._client import Client
 from ._loop import waited
 from ._recovery import Guard
@@ -67,6 +69,20 @@ async def _repeats(sending: _native.Pass, request: ClientRequest, response: Clie
     if response.status != 401:
         sending.note(*answer)
         return False
-    repeatable = isinstance(getattr(request.body, "_value", request.body), (bytes, bytearray, str, type(None)))
+    repeatable = _is_repeatable(request.body, response)
     repeats: bool = await waited(lambda bell, number: sending.wait_repeats(bell, number, *answer, repeatable))
     return repeats
+
+
+def _is_repeatable(body: Any, response: ClientResponse) -> bool:
+    if body is None or isinstance(body, BYTES):
+        return True
+    if getattr(body, "consumed", False):
+        return False
+    if isinstance(body, MultipartWriter):
+        return all(_is_repeatable(part, response) for part, *_ in body)
+    value = getattr(body, "_value", None)
+    if isinstance(body, payload.IOBasePayload):
+        # aiohttp takes the file back by itself. A server may answer before it has read the body, which is still being sent then.
+        return hasattr(body, "_start_position") and can_seek(value) and getattr(response, "_writer", None) is None
+    return isinstance(body, payload.BytesPayload) and isinstance(value, BYTES)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _native
+from ._checks import named, text, words
 from ._frames import frameless
 from ._loop import waited
-from ._options import environment, merged, settings, words
+from ._options import environment, merged, settings
 from ._status import Events, Status, status
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ._options import Options
+
+
+_log = logging.getLogger("evertoken")
 
 
 class Client(_native.Client):
@@ -29,8 +35,8 @@ class Client(_native.Client):
         api = Client("app_id", "app_secret", issuer="https://acme.eu.auth0.com/", audience="https://api.acme.com",
                      base_url="https://api.acme.com/v1/")
 
-    Options, of which ``issuer`` or ``token_url`` is needed. Times are seconds, or ``timedelta``. A wrong type is a ``TypeError``
-    that names the option, a wrong value a ``ConfigurationError``; no server is asked.
+    Options, of which ``issuer`` or ``token_url`` is needed. Times are seconds, or ``timedelta``. A wrong option is a
+    ``ConfigurationError`` that names it; one of a wrong type or name is a ``TypeError`` as well. No server is asked.
 
     The server:
         ``issuer``: the authorization server's issuer identifier; its endpoints are found by discovery (RFC 8414, OpenID).
@@ -62,6 +68,7 @@ class Client(_native.Client):
     """
 
     @frameless
+    @named
     def __init__(  # pyright: ignore[reportInconsistentConstructor]
         self, app_id: str | None = None, app_secret: str | None = None, **options: Unpack[Options]
     ) -> None:
@@ -70,19 +77,21 @@ class Client(_native.Client):
 
     @classmethod
     @frameless
+    @named
     def from_env(cls, prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> Self:
         """By ``EVERTOKEN_APP_ID`` and ``EVERTOKEN_APP_SECRET``, ``EVERTOKEN_API_KEY`` or ``EVERTOKEN_CREDENTIALS_FILE``;
         ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_AUDIENCE``, ``EVERTOKEN_SCOPE`` and
         ``EVERTOKEN_BASE_URL`` where they are set and not given here. ``prefix`` is the word before the ``_``.
         """
-        made = merged(environment(prefix), options, {"credentials_env": prefix})
+        made = merged(environment(text("prefix", prefix)), options, {"credentials_env": prefix})
         return cls(**made)
 
     @classmethod
     @frameless
+    @named
     def from_api_key(cls, api_key: str, /, **options: Unpack[Options]) -> Self:
         """By a one-string API key. A typo in it is told here, offline."""
-        made: dict[str, Any] = {**options, "api_key": api_key}
+        made: dict[str, Any] = {**options, "api_key": text("api_key", api_key)}
         return cls(**made)
 
     async def token_async(self) -> str:
@@ -108,6 +117,7 @@ class Client(_native.Client):
         """``prefetch(wait=True)`` for asyncio."""
         await self.token_async()
 
+    @named
     def with_(self, *, audience: str | None = None, scope: str | Iterable[str] | None = None) -> Client:
         """The same client for another audience and other scopes, with the same credentials and settings. What is not given is
         not asked for, whatever this one asks for. It has a token of its own, and is closed with this one. The 64 used last are
@@ -115,6 +125,7 @@ class Client(_native.Client):
         """
         made = Client.__new__(Client)
         made._kept = self._kept
+        audience = None if audience is None else text("audience", audience)
         made._open_like(self, audience, [] if scope is None else words("scope", scope))
         return made
 
@@ -126,9 +137,19 @@ class Client(_native.Client):
         """What happens from now on."""
         return Events(self._events())
 
+    def close(self) -> None:
+        """Ends the renewal, for all clients that ``with_()`` made of this one as well, and forgets the tokens: every read is a
+        ``ClosedError`` from now on. With ``revoke_on_shutdown`` it revokes them too, which is tried for ``token_timeout`` at
+        most. A revocation that fails is logged as a warning and raises nothing, since the client is closed all the same.
+
+        In the child of a fork it closes no other client that was inherited, and revokes no token that was: that is its
+        parent's.
+        """
+        _warn_of(self._close())
+
     async def aclose(self) -> None:
         """``close()`` for asyncio."""
-        await waited(self._wait_close)
+        _warn_of(await waited(self._wait_close))
 
     def __enter__(self) -> Self:
         return self
@@ -150,3 +171,10 @@ class Client(_native.Client):
             f"a {type(self).__name__} cannot be copied or pickled: it holds a secret and a renewal that runs; make one in each "
             "process (a forked child may go on with its parent's)"
         )
+
+
+def _warn_of(failed_revocation: Exception | None) -> None:
+    # Whatever a filter of the program's raises, it must not get in the way of a shutdown.
+    with suppress(Exception):
+        if failed_revocation is not None:
+            _log.warning("%s", failed_revocation)

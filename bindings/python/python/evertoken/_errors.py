@@ -62,8 +62,18 @@ class ConfigurationError(EvertokenError, ValueError):
     """The client was set up wrongly."""
 
 
+class ConfigurationTypeError(ConfigurationError, TypeError):
+    """An option has the wrong type, or a name that no option has: a ``ConfigurationError`` that is a ``TypeError`` as well."""
+
+
 class ClosedError(EvertokenError):
     """The client was closed."""
+
+
+def wrong_type(name: str, wanted: str, given: object) -> ConfigurationTypeError:
+    """Names the option and the type that was given, never the value, which may be a secret."""
+    kind = f"the class {given.__name__}" if isinstance(given, type) else "None" if given is None else type(given).__name__
+    return ConfigurationTypeError(f"{name} must be {wanted}, not {kind}")
 
 
 def _make(  # pyright: ignore[reportUnusedFunction] (the native half calls it)

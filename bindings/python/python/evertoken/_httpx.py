@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from ._bodies import can_seek, is_sized, position
 from ._client import Client
 from ._loop import waited
 from ._recovery import Guard
@@ -58,45 +59,55 @@ def auth_class(module: Any) -> type[Any]:
             if plain:
                 fields: Any = request.headers._list
                 fields.append((b"Authorization", b"authorization", header.encode()))
-                request.extensions[_OURS] = hash(header)
+                _mark(request, header)
             else:
                 _put(request, {"Authorization": header})
 
         def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
             if not self._enter(request):
                 yield request
-            elif self._dpop:
+                return
+            rewind = _nothing if hasattr(request, "_content") else _rewinder(request.stream)
+            if self._dpop:
                 sending = self._client._pass()
-                repeats = True
-                while repeats:
+                _prove(request, sending)
+                while sending.repeats(*_answer(request, (yield request), rewind)):
+                    if rewind is not None:
+                        rewind()
                     _prove(request, sending)
-                    repeats = sending.repeats(*_answer(request, (yield request)))
             else:
                 # No local variable holds the token: error reporters collect them.
                 self._sign(request, self._client.authorization())
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(request.headers.get("Authorization", ""))
-                    if sending.repeats(*_answer(request, response)):
+                    if sending.repeats(*_answer(request, response, rewind)):
+                        if rewind is not None:
+                            rewind()
                         _put(request, {"Authorization": sending.header})
                         yield request
 
         async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
             if not self._enter(request):
                 yield request
-            elif self._dpop:
+                return
+            rewind = _nothing if hasattr(request, "_content") else _rewinder(request.stream)
+            if self._dpop:
                 sending = self._client._pass_sent(await self._client.token_async())
-                repeats = True
-                while repeats:
+                _prove(request, sending)
+                while await _repeats(sending, request, (yield request), rewind):
+                    if rewind is not None:
+                        rewind()
                     _prove(request, sending)
-                    repeats = await _repeats(sending, request, (yield request))
             else:
                 # Not `authorization()`, which would hold up the loop where the token has ended by now.
                 self._sign(request, f"Bearer {self._client.current_token() or await self._client.token_async()}")
                 response = yield request
                 if response.status_code == 401:
                     sending = self._client._pass_sent(request.headers.get("Authorization", ""))
-                    if await _repeats(sending, request, response):
+                    if await _repeats(sending, request, response, rewind):
+                        if rewind is not None:
+                            rewind()
                         _put(request, {"Authorization": sending.header})
                         yield request
 
@@ -105,7 +116,12 @@ def auth_class(module: Any) -> type[Any]:
 
 def _put(request: httpx.Request, headers: dict[str, str]) -> None:
     request.headers.update(headers)
-    request.extensions[_OURS] = hash(headers["Authorization"])
+    _mark(request, headers["Authorization"])
+
+
+def _mark(request: httpx.Request, header: str) -> None:
+    # Not into the mapping that is there: before httpx 0.28 it is the caller's own.
+    request.extensions = {**request.extensions, _OURS: hash(header)}
 
 
 def _taken_back(request: httpx.Request) -> bool:
@@ -119,8 +135,8 @@ def _prove(request: httpx.Request, sending: _native.Pass) -> None:
     _put(request, sending.headers(request.method, str(request.url)))
 
 
-async def _repeats(sending: _native.Pass, request: httpx.Request, response: httpx.Response) -> bool:
-    answer = _answer(request, response)
+async def _repeats(sending: _native.Pass, request: httpx.Request, response: httpx.Response, rewind: Rewind | None) -> bool:
+    answer = _answer(request, response, rewind)
     if response.status_code != 401:
         sending.note(*answer[:3])
         return False
@@ -128,9 +144,38 @@ async def _repeats(sending: _native.Pass, request: httpx.Request, response: http
     return repeats
 
 
-def _answer(request: httpx.Request, response: httpx.Response) -> tuple[str, int, list[tuple[str, str]], bool]:
-    # A body that was read into memory can be sent again; a stream cannot.
-    repeatable = hasattr(request, "_content") or type(request.stream).__name__ == "ByteStream"
+def _answer(
+    request: httpx.Request, response: httpx.Response, rewind: Rewind | None
+) -> tuple[str, int, list[tuple[str, str]], bool]:
+    repeatable = rewind is not None or hasattr(request, "_content")
     # A redirect may have led elsewhere, and what is said there says nothing about the token.
     url = str(response.request.url)
     return url, response.status_code, list(response.headers.multi_items()), repeatable
+
+
+Rewind = Callable[[], object]
+"""Makes a body ready to be sent again."""
+
+
+def _nothing() -> None:
+    """For a body that is ready as it is."""
+
+
+def _rewinder(stream: Any) -> Rewind | None:
+    """For the body of a request that has not been sent yet; ``None`` if it can be sent only once."""
+    kind = type(stream).__name__
+    if not type(stream).__module__.startswith(("httpx.", "httpx2.")):
+        return None
+    if kind == "ByteStream":
+        return _nothing
+    if kind == "MultipartStream":
+        # httpx takes files back to their beginning by itself.
+        files = [getattr(field, "file", b"") for field in stream.fields]
+        return _nothing if all(isinstance(file, (str, bytes)) or can_seek(file) for file in files) else None
+    if kind != "IteratorByteStream":
+        return None
+    body: Any = stream._stream
+    if is_sized(body):
+        return _nothing
+    start = position(body) if hasattr(body, "read") else None
+    return None if start is None else lambda: body.seek(start)

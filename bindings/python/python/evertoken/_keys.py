@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, cast
 
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, wrong_type
 from ._frames import frameless
 
 
@@ -23,7 +23,7 @@ def private_key(given: Any) -> str | bytes:
 
         text: bytes = given.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return text
-    raise TypeError(f"private_key must be PEM, DER, a JWK, a path or a private key of cryptography, not {type(given).__name__}")
+    raise wrong_type("private_key", "PEM, DER, a JWK, a path or a private key of cryptography", given)
 
 
 def pem(name: str, given: Any) -> bytes:
@@ -31,7 +31,7 @@ def pem(name: str, given: Any) -> bytes:
     if isinstance(given, (bytes, bytearray)):
         return bytes(given)
     if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(f"{name} must be PEM or a path, not {type(given).__name__}")
+        raise wrong_type(name, "PEM or a path", given)
     if isinstance(given, str) and "-----BEGIN" in given:
         return given.encode()
     path = given if isinstance(given, str) else os.fspath(cast("os.PathLike[str]", given))
@@ -58,6 +58,9 @@ def _read(name: str, path: str, *, shown: bool = False) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no path"
-        raise ConfigurationError(f"{name} is neither what it should be nor a file that can be read{where}: {reason}") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except ValueError:
+        reason = "it is no path"
+    # Not from within `except`: the cause would quote the path.
+    raise ConfigurationError(f"{name} is neither what it should be nor a file that can be read{where}: {reason}")

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 from . import _native
+from ._checks import RENEWAL, checked, named, text
+from ._errors import ConfigurationTypeError
 from ._keys import bundles, pem
 from ._worker import Function, keep
 
-if TYPE_CHECKING:
-    from typing_extensions import TypedDict
+Seconds = float | timedelta
+Pem = str | bytes | os.PathLike[str]
 
-    Seconds = float | timedelta
-    Pem = str | bytes | os.PathLike[str]
 
-    class Options(TypedDict, total=False):
-        """The keyword arguments of :class:`Client`, which describes them."""
+class Options(TypedDict, total=False):
+    """The keyword arguments of :class:`Client`, which describes them."""
 
-        next_app_secret: str | None
-        api_key: str | None
-        credentials: Credentials | None
-        credentials_env: str | None
-        credentials_file: str | os.PathLike[str] | None
-        file_readable_by_others: bool
-        issuer: str | None
-        token_url: str | None
-        audience: str | None
-        resource: str | Iterable[str] | None
-        scope: str | Iterable[str] | None
-        token_params: Mapping[str, str] | None
-        client_auth: str | _native.PrivateKeyJwt | _native.SecretJwt | None
-        dpop: _native.Dpop | None
-        base_url: str | None
-        trusted_origins: str | Iterable[str] | None
-        allow_insecure_http: bool
-        renewal: RenewalPolicy | None
-        token_timeout: Seconds | None
-        connect_timeout: Seconds | None
-        user_agent: str | None
-        proxy: str | None
-        ca: Pem | Iterable[Pem] | None
-        cert: Pem | None
-        revoke_on_shutdown: bool
-        revocation_url: str | None
+    next_app_secret: str | None
+    api_key: str | None
+    credentials: Credentials | None
+    credentials_env: str | None
+    credentials_file: str | os.PathLike[str] | None
+    file_readable_by_others: bool
+    issuer: str | None
+    token_url: str | None
+    audience: str | None
+    resource: str | Iterable[str] | None
+    scope: str | Iterable[str] | None
+    token_params: Mapping[str, str] | None
+    client_auth: str | _native.PrivateKeyJwt | _native.SecretJwt | None
+    dpop: _native.Dpop | None
+    base_url: str | None
+    trusted_origins: str | Iterable[str] | None
+    allow_insecure_http: bool
+    renewal: RenewalPolicy | None
+    token_timeout: Seconds | None
+    connect_timeout: Seconds | None
+    user_agent: str | None
+    proxy: str | None
+    ca: Pem | Iterable[Pem] | None
+    cert: Pem | None
+    revoke_on_shutdown: bool
+    revocation_url: str | None
 
 
 Given = Mapping[str, str] | tuple[str, str] | tuple[str, str, str]
@@ -82,8 +82,11 @@ class RenewalPolicy:
     """Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default."""
 
 
+# Not checked before it is given to a client, but for the names.
+RenewalPolicy.__init__ = named(RenewalPolicy.__init__)  # type: ignore[method-assign]
+
 _SERVER = frozenset(("issuer", "token_url"))
-_TIMES = ("token_timeout", "connect_timeout", "leeway", "backoff_base", "backoff_cap", "request_timeout")
+_SOURCES = ("api_key", "credentials_env", "credentials_file", "credentials")
 
 
 def environment(prefix: str) -> dict[str, Any]:
@@ -103,46 +106,39 @@ def merged(*told: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _listed(name: str, given: Any) -> list[Any]:
-    """One, or several."""
-    many = given
-    if isinstance(given, (str, bytes, os.PathLike)):
-        return [many]
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{name} must be one, or a list of them, not {type(given).__name__}")
-    return list(many)
+def _check_source(app_id: str | None, app_secret: str | None, options: Mapping[str, Any]) -> None:
+    """Raises unless exactly one option says where the credentials come from."""
+    given = [name for name in _SOURCES if name in options]
+    if app_id is not None:
+        given.insert(0, "app_id")
+    needed = "give either app_id and app_secret, or one other source of credentials"
+    if len(given) != 1:
+        what = f"{', '.join(given)} are given" if given else "none is given"
+        raise ConfigurationTypeError(f"{needed} ({', '.join(_SOURCES)}); {what}")
+    if app_id is None:
+        for name, value in (("app_secret", app_secret), ("next_app_secret", options.get("next_app_secret"))):
+            if value is not None:
+                raise ConfigurationTypeError(f"{needed}; {name} is given beside {given[0]}, which would ignore it")
 
 
-def words(name: str, given: Any) -> list[str]:
-    """Scopes in one string, or one by one."""
-    return [word for one in _listed(name, given) for word in (one.split() if isinstance(one, str) else [one])]
-
-
-def settings(app_id: str | None, app_secret: str | None, given: Mapping[str, Any]) -> tuple[_native.Settings, tuple[object, ...]]:
+def settings(
+    app_id: str | None, app_secret: str | None, given: Mapping[str, Any], *, env_key_prefix: str | None = None
+) -> tuple[_native.Settings, tuple[object, ...]]:
     """The settings, and what must be kept for them."""
-    options = {name: value for name, value in given.items() if value is not None}
+    for name, value in (("app_id", app_id), ("app_secret", app_secret)):
+        if value is not None:
+            text(name, value)
+    options = {name: value for name, value in checked(given).items() if value is not None}
+    _check_source(app_id, app_secret, options)
     kept: list[object] = []
-    for name in ("resource", "trusted_origins"):
-        if name in options:
-            options[name] = _listed(name, options[name])
-    if "scope" in options:
-        options["scope"] = words("scope", options["scope"])
     if "token_params" in options:
-        params = options["token_params"]
-        if not isinstance(options["token_params"], Mapping):
-            raise TypeError(f"token_params must be a mapping, not {type(params).__name__}")
-        options["token_params"] = list(params.items())
+        options["token_params"] = list(options["token_params"].items())
     if "renewal" in options:
         renewal = options.pop("renewal")
-        if not isinstance(renewal, RenewalPolicy):
-            raise TypeError(f"renewal must be a RenewalPolicy, not {type(renewal).__name__}")
-        told = {field.name: getattr(renewal, field.name) for field in fields(renewal)}
-        options.update((name, value) for name, value in told.items() if value is not None)
-    for name in _TIMES:
-        if isinstance(options.get(name), timedelta):
-            options[name] = options[name].total_seconds()
+        told = {field: (getattr(renewal, field), check) for field, check in RENEWAL.items()}
+        options.update((field, check(field, value)) for field, (value, check) in told.items() if value is not None)
     if "ca" in options:
-        options["ca"] = [pem("ca", one) for one in _listed("ca", options["ca"])]
+        options["ca"] = [pem("ca", one) for one in options["ca"]]
     elif "SSL_CERT_FILE" not in os.environ:
         options["ca"] = bundles(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     if "cert" in options:
@@ -153,4 +149,4 @@ def settings(app_id: str | None, app_secret: str | None, given: Mapping[str, Any
         kept.append(function)
     if "client_auth" in options:
         kept.append(options["client_auth"])
-    return _native.Settings(app_id, app_secret, **options), tuple(kept)
+    return _native.Settings(app_id, app_secret, env_key_prefix=env_key_prefix, **options), tuple(kept)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ._checks import checked, named, text
 from ._client import Client
 from ._errors import ConfigurationError
 from ._frames import frameless
-from ._options import environment, merged
+from ._options import environment, merged, settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,20 +29,23 @@ class Preset:
     """
 
     @frameless
+    @named
     def __init__(self, *, key_prefix: str | None = None, env_prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> None:
-        self._key_prefix = key_prefix
-        self._env_prefix = env_prefix
-        self._options: dict[str, Any] = dict(options)
+        self._key_prefix = None if key_prefix is None else text("key_prefix", key_prefix)
+        self._env_prefix = text("env_prefix", env_prefix)
+        self._options: dict[str, Any] = checked(options)
 
     @frameless
+    @named
     def client(self, app_id: str, app_secret: str = "", **options: Unpack[Options]) -> Client:
         """A client for these credentials. Nothing is sent yet."""
         return Client(app_id, app_secret, **merged(self._options, options))
 
     @frameless
+    @named
     def from_api_key(self, api_key: str, /, **options: Unpack[Options]) -> Client:
         """A client for an API key; one of another prefix is a ``ConfigurationError``."""
-        if self._key_prefix is not None and not api_key.startswith(f"{self._key_prefix}_"):
+        if self._key_prefix is not None and not text("api_key", api_key).startswith(f"{self._key_prefix}_"):
             raise ConfigurationError(
                 f"the API key does not begin with {self._key_prefix!r}: it is for another service, or for another "
                 "environment of this one"
@@ -49,9 +53,14 @@ class Preset:
         return Client.from_api_key(api_key, **merged(self._options, options))
 
     @frameless
+    @named
     def from_env(self, **options: Unpack[Options]) -> Client:
         """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``. An API key there,
         or in the file that is named there, must have the ``key_prefix``.
         """
-        source = {"credentials_env": self._env_prefix, "env_key_prefix": self._key_prefix}
-        return Client(**merged(self._options, environment(self._env_prefix), options, source))
+        source = {"credentials_env": self._env_prefix}
+        told = merged(self._options, environment(self._env_prefix), options, source)
+        made = Client.__new__(Client)
+        native, made._kept = settings(None, None, told, env_key_prefix=self._key_prefix)
+        made._open(native)
+        return made

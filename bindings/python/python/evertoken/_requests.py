@@ -10,6 +10,7 @@ from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
 from . import _native
+from ._bodies import BYTES, can_seek
 from ._client import Client
 from ._recovery import Guard
 
@@ -54,7 +55,9 @@ class RequestsAuth(AuthBase):
             return request
         else:
             request.headers["Authorization"] = self._authorization()
-        request.hooks["response"].append(self._hook)
+        hooks = request.hooks.setdefault("response", [])
+        if self._hook not in hooks:
+            hooks.append(self._hook)
         return request
 
     def _check(self, url: str) -> None:
@@ -69,8 +72,12 @@ class RequestsAuth(AuthBase):
         sending = self._client._pass()
         request.headers.update(sending.headers(request.method or "GET", request.url or ""))
         first = iter((sending,))
+        signed = request.method, request.url
 
         def meet(response: requests.Response, **kwargs: Any) -> requests.Response:
+            request = response.request
+            if "DPoP" not in request.headers and (request.method, request.url) != signed:
+                return response  # where a redirect led
             return self._meet(response, next(first, None), kwargs)
 
         request.register_hook("response", meet)  # type: ignore[no-untyped-call]
@@ -85,17 +92,12 @@ class RequestsAuth(AuthBase):
         return self._again(response, sending, kwargs) if _repeats(response, sending) else response
 
     def _meet(self, response: requests.Response, sending: _native.Pass | None, kwargs: dict[str, Any]) -> requests.Response:
-        request = response.request
-        if "Authorization" not in request.headers:
-            return response
         if response.is_redirect:
-            # A proof is good for one URL.
-            for name in ("Authorization", "DPoP"):
-                del request.headers[name]
+            _strip_next_copy(response.request)
             return response
         if sending is None:
-            # A prepared request was sent once more, with the proof of the first time.
-            if response.status_code != 401 or not _is_repeatable(request):
+            # A prepared request was sent once more, with the proof of the first time, or a copy of it, which has none.
+            if response.status_code != 401 or not _is_repeatable(response.request):
                 return response
             sending = self._client._pass()
             response = self._again(response, sending, kwargs)
@@ -110,7 +112,7 @@ class RequestsAuth(AuthBase):
         jar: Any = request._cookies  # type: ignore[attr-defined]
         _cookies.extract_cookies_to_jar(jar, response.request, response.raw)
         request.prepare_cookies(jar)  # pyright: ignore[reportUnknownMemberType]
-        request.hooks["response"] = []
+        _rewind(request)
         if self._dpop:
             request.headers.update(sending.headers(request.method or "GET", request.url or ""))
         else:
@@ -121,9 +123,37 @@ class RequestsAuth(AuthBase):
         return again
 
 
+def _strip_next_copy(request: Any) -> None:
+    """Has the copy that requests makes next, to follow a redirect, carry neither token nor proof, which is good for one URL. The
+    request itself is the caller's, and keeps both.
+    """
+
+    def copy() -> requests.PreparedRequest:
+        del request.copy
+        stripped: requests.PreparedRequest = request.copy()
+        for name in ("Authorization", "DPoP"):
+            stripped.headers.pop(name, None)
+        return stripped
+
+    request.copy = copy
+
+
 def _is_repeatable(request: requests.PreparedRequest) -> bool:
     body: Any = request.body
-    return body is None or isinstance(body, (bytes, str))
+    if body is None or isinstance(body, BYTES):
+        return True
+    return hasattr(body, "read") and isinstance(_start(request), int) and can_seek(body)
+
+
+def _start(request: requests.PreparedRequest) -> Any:
+    """Where the file that is the body stood when the request was made."""
+    return getattr(request, "_body_position", None)
+
+
+def _rewind(request: requests.PreparedRequest) -> None:
+    body: Any = request.body
+    if hasattr(body, "read"):
+        body.seek(_start(request))
 
 
 def _repeats(response: requests.Response, sending: _native.Pass) -> bool:

@@ -84,7 +84,8 @@ class Events:
     """Events from the moment it was asked for: an iterator, and an async iterator. It ends when the client is closed, and in
     the child of a fork.
 
-    A reader who falls more than 64 behind gets one of the kind ``missed``.
+    A reader who falls more than 64 behind gets one of the kind ``missed``. A wait that is cancelled, or interrupted by Ctrl-C,
+    loses no event: the next one returns it.
     """
 
     def __init__(self, native: _native.Events) -> None:
@@ -94,18 +95,22 @@ class Events:
         return self
 
     def __next__(self) -> Event:
-        told = self._native.next()
-        if told is None:
-            raise StopIteration
+        while (told := self._native.take()) is None:
+            if self._native.has_ended():
+                raise StopIteration
+            self._native.wait()
         return event(told)
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        told = await waited(self._native.wait_next)
-        if told is None:
-            raise StopAsyncIteration
+        # The wait only tells that an event is there. It is taken with no `await` in between, where a cancellation would lose it;
+        # by then another reader may have been quicker.
+        while (told := self._native.take()) is None:
+            if self._native.has_ended():
+                raise StopAsyncIteration
+            await waited(self._native.wait_async)
         return event(told)
 
 
