@@ -56,8 +56,9 @@ fn at(after: Duration) -> Moment {
 }
 
 impl Fleet {
-    /// So many minutes in the life of clients that are all started at 0.
-    fn run(policy: &RenewalPolicy, out: &Range<usize>, length: usize) -> Self {
+    /// So many minutes in the life of clients that are all started at 0. If they are `busy`, a caller waits at each that has
+    /// no token.
+    fn run(policy: &RenewalPolicy, out: &Range<usize>, length: usize, busy: bool) -> Self {
         let token = AccessToken::new(TokenText::new(Scheme::Bearer, "t").unwrap(), SystemTime::now(), None);
         let mut clients: Vec<_> = (0..CLIENTS)
             .map(|seed| Client { plan: Plan::new(policy.clone(), Some(seed.into())), held: None })
@@ -79,6 +80,9 @@ impl Fleet {
                 if out.contains(&minute) {
                     let error = Error::new(ErrorKind::AuthServerUnavailable, "down");
                     plan.failed(&then, Failure { error, requests: 1, refused: false }, left(then));
+                    if busy {
+                        plan.want();
+                    }
                 } else {
                     if plan.failures > 0 && left(at(back)).is_none() {
                         fleet.waits.push(time + after - back);
@@ -116,7 +120,7 @@ impl Fleet {
 fn a_fleet_spreads_out_and_comes_back_from_an_outage_in_good_order() {
     let [with, without] = std::thread::scope(|scope| {
         [RenewalPolicy::default(), RenewalPolicy::default().jitter(0.0)]
-            .map(|policy| scope.spawn(move || Fleet::run(&policy, &OUT, MINUTES)))
+            .map(|policy| scope.spawn(move || Fleet::run(&policy, &OUT, MINUTES, false)))
             .map(|run| run.join().unwrap())
     });
     let (recovery, after) = (OUT.end..OUT.end + RECOVERY, OUT.end + RECOVERY..MINUTES);
@@ -155,7 +159,7 @@ fn a_fleet_spreads_out_and_comes_back_from_an_outage_in_good_order() {
 /// All are started in an outage, with no token.
 #[test]
 fn a_fleet_that_starts_in_an_outage_calms_down_and_is_served_within_a_pause() {
-    let fleet = Fleet::run(&RenewalPolicy::default(), &(0..20), 60);
+    let fleet = Fleet::run(&RenewalPolicy::default(), &(0..20), 60, false);
     println!(
         "cold: {} requests in the first minute, {} in the last of the outage, {} in the worst after it; served within {:?}",
         fleet.requests[0],
@@ -168,4 +172,22 @@ fn a_fleet_that_starts_in_an_outage_calms_down_and_is_served_within_a_pause() {
     assert!(fleet.requests[20] <= CLIENTS / 2);
     assert_eq!(fleet.waits.len(), CLIENTS as usize);
     assert!(fleet.longest_wait() <= minutes(5) + ROUND_TRIP);
+}
+
+/// Callers that wait bring attempts forward: the fleet is served at once after the outage, for more requests in it.
+#[test]
+fn a_busy_fleet_is_served_within_seconds_after_an_outage() {
+    let fleet = Fleet::run(&RenewalPolicy::default(), &OUT, OUT.end + RECOVERY, true);
+    println!(
+        "busy: in the outage {:.1} x, in recovery {:.1} x; {} without a token when it ended, for {:?} more at most",
+        fleet.worst(OUT),
+        fleet.worst(OUT.end..OUT.end + RECOVERY),
+        fleet.waits.len(),
+        fleet.longest_wait(),
+    );
+    assert_eq!(fleet.lost, 0);
+    assert!(fleet.longest_wait() <= Duration::from_secs(8) + ROUND_TRIP);
+    // Each client without a token asks once in 4 s at most, and once when the server is back.
+    assert!(fleet.requests[OUT].iter().all(|requests| *requests <= CLIENTS * 15));
+    assert!(fleet.requests[OUT.end] <= CLIENTS);
 }

@@ -2,6 +2,7 @@
 import { inspect } from 'node:util';
 
 import { Call } from './call.js';
+import { notify } from './callbacks.js';
 import { Core } from './core.js';
 import { attempt, mistake } from './error.js';
 import { type EventKind, type EventOf, Events } from './events.js';
@@ -235,31 +236,23 @@ export class Client {
 
   /**
    * Ends the renewals, for this client and all that were made of it by `with`, and forgets the tokens. With `revokeOnShutdown` they
-   * are revoked.
-   *
-   * @throws {EvertokenError} only where a token was to be revoked and was not; everything has ended all the same.
+   * are revoked. A revocation that fails is a warning, of the logger's if there is one, of the process otherwise: everything has
+   * ended all the same, and an error would stand in the way of whatever else shuts down.
    */
-  close(): Promise<void> {
-    return this.#core.close(this.close);
-  }
-
-  /**
-   * Closes the client at the end of `await using`. A revocation that fails is a warning, of the logger's if there is one, of the
-   * process otherwise: as an error it would hide that of the block.
-   */
-  async [Symbol.asyncDispose](): Promise<void> {
+  async close(): Promise<void> {
     try {
-      await this.close();
+      await this.#core.close(this.close);
     } catch (error) {
       const text = `evertoken: ${error instanceof Error ? error.message : error}`;
       const { logger } = this.#core.extras;
-      try {
-        if (logger) await logger.warn?.(text);
-        else process.emitWarning(text, 'EvertokenWarning');
-      } catch {
-        // A log that fails must not hide the block's error either.
-      }
+      if (logger) notify('the option `logger.warn`', logger, () => logger.warn?.(text));
+      else process.emitWarning(text, 'EvertokenWarning');
     }
+  }
+
+  /** Closes the client at the end of `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   /** Neither secret nor token. */
