@@ -160,7 +160,7 @@ def _lines(error: BaseException) -> str:
     """The line of the function where it went wrong, and the innermost ones, by number only."""
     found: list[str] = []
     for frame, line in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals is globals() or frame.f_globals is vars(_green):
+        if frame.f_globals is globals() or frame.f_globals is _green.__dict__:
             found.clear()
         else:
             found.append(f"{os.path.basename(frame.f_code.co_filename)}:{line}")
