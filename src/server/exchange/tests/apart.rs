@@ -74,8 +74,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let scene = Scene::new();
-            let secret = right.clone();
-            scene.endpoint.script(move |seen| if seen.secret == secret { Answer::Token } else { super::scripted::INVALID_CLIENT });
+            let (id, secret) = (app_id.clone(), right.clone());
+            // Of both: a raw pair may be split at a colon of its app id.
+            scene.endpoint.script(move |seen| match (&seen.app_id, &seen.secret) {
+                known if known == (&id, &secret) => Answer::Token,
+                _ => super::scripted::INVALID_CLIENT,
+            });
             scene.token(&app_id, &right).await.unwrap();
             let near = [format!("{right} "), format!(" {right}"), right.to_uppercase(), right.chars().skip(1).collect()];
             for wrong in near.iter().chain([&wrong]).filter(|wrong| **wrong != right) {
