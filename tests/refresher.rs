@@ -277,7 +277,7 @@ async fn a_refused_credential_makes_five_requests_in_its_first_minute_at_most() 
             let early = times.iter().filter(|at| **at < s(60)).count();
             assert!((2..=5).contains(&early), "{name}: {times:?}");
             let late = times.iter().filter(|at| **at >= s(60)).count();
-            assert!((1..=14).contains(&late), "{name}: {times:?}");
+            assert!((1..=20).contains(&late), "{name}: {times:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"issuer": ISSUER, "resource": "relative"}, ("`resource`",)),
     ({"issuer": ISSUER, "token_params": {"scope": "x"}}, ("`token_params` cannot set", "set `scope` instead")),
     ({"issuer": ISSUER, "renewal": RenewalPolicy(renew_at=2)}, ("`renew_at` must lie above 0",)),
-    ({"issuer": ISSUER, "renewal": RenewalPolicy(request_timeout=0)}, ("`request_timeout` must be above zero",)),
+    ({"issuer": ISSUER, "renewal": RenewalPolicy(request_timeout=0)}, ("request_timeout must be a number of seconds",)),
     ({"issuer": ISSUER, "ca": b"c4nary"}, ("`ca` holds no certificate",)),
     ({"issuer": ISSUER, "cert": b"c4nary"}, ("`cert` holds no certificate",)),
     ({"issuer": ISSUER, "client_auth": "tls_client_auth"}, ("`client_auth` is mutual TLS", "give it one with `cert`")),

@@ -115,8 +115,14 @@ def test_the_recipe_for_tests(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).strip().replace(" ", "-") for line in re.findall(r"^#+ (.*)", README, re.M)
+    }
     for link in re.findall(r"\]\((?!https?:)(.*?)\)", README):
-        assert (Path(__file__).parent.parent / link).exists(), link
+        if link.startswith("#"):
+            assert link[1:] in headings, link
+        else:
+            assert (Path(__file__).parent.parent / link).exists(), link
 
 
 def test_every_name_is_told_of() -> None:
