@@ -73,13 +73,14 @@ export interface RenewalPolicy {
   renewAt?: number;
   /** By how much of the life the renewal may come earlier, drawn once per token; 0.23 by default. */
   jitter?: number;
-  /** How long before its expiry a token is no longer handed out; by default 5 % of the life, between 1.01 s and 30 s. */
+  /** How long before its expiry a token is no longer handed out; by default 5 % of the life, between 1.01 s and 30 s, which
+   * is served while renewals fail; one that is set holds then, too. */
   leewayMs?: number;
-  /** The first step of the exponential backoff; 500 by default. */
+  /** The first step of the exponential backoff; 800 by default. */
   backoffBaseMs?: number;
   /** The last step while no token is held; 30,000 by default. */
   backoffCapMs?: number;
-  /** How long one attempt may take; 10,000 by default. */
+  /** How long one attempt may take; 10,000 by default, the first without a token 4,000 at most. */
   requestTimeoutMs?: number;
   /** Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default. */
   stopAfterUnused?: number;

@@ -71,13 +71,13 @@ class RenewalPolicy:
     together spreads out."""
     leeway: float | timedelta | None = None
     """How long before its expiry a token is no longer handed out; by default 5 % of the life, but 1.01 s to 30 s, and at most
-    35 % of the life."""
+    35 % of the life, which is served while renewals fail. One that is set holds then, too."""
     backoff_base: float | timedelta | None = None
-    """The first step of the exponential backoff after a failure; 0.5 s by default."""
+    """The first step of the exponential backoff after a failure; 0.8 s by default."""
     backoff_cap: float | timedelta | None = None
     """The last step of it while no token is held, 30 s by default; ten times that while one is held."""
     request_timeout: float | timedelta | None = None
-    """How long one token request may take; 10 s by default."""
+    """How long one token request may take; 10 s by default, the first without a token 4 s at most."""
     stop_after_unused: int | None = None
     """Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default."""
 

@@ -91,7 +91,7 @@ async fn in_an_outage_a_token_serves_through_its_leeway_then_calls_fail_till_it_
         requests = now;
         scene.advance(1);
     }
-    // 0.25 to 0.5 s, doubling to 15 to 30 s, over 470 s.
+    // 0.4 to 0.8 s, doubling to 15 to 30 s, over 500 s.
     assert!((20..45).contains(&scene.endpoint.requests()), "{}", scene.endpoint.requests());
 
     scene.advance(1);
