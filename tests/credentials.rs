@@ -64,9 +64,9 @@ impl Callers {
 
     /// Waits until each has begun and ended a call since now, or has failed.
     async fn have_all_called(&self) {
-        for (made, task) in &self.calls {
-            // One call may be under way already.
-            let enough = made.load(Ordering::Relaxed) + 2;
+        // One call may be under way already.
+        let enough: Vec<_> = self.calls.iter().map(|(made, _)| made.load(Ordering::Relaxed) + 2).collect();
+        for ((made, task), enough) in self.calls.iter().zip(enough) {
             until("each has called", || made.load(Ordering::Relaxed) >= enough || task.is_finished()).await;
         }
     }
