@@ -8,6 +8,7 @@ use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::padding::trimmed_url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -107,7 +108,7 @@ impl Network {
 
     /// No error quotes the URL: it may hold a password.
     pub(crate) fn set_proxy(&mut self, url: &str) -> Result<()> {
-        let parsed = Url::parse(url).map_err(|error| mistake("`proxy` is not a URL", error))?;
+        let parsed = Url::parse(trimmed_url(url)).map_err(|error| mistake("`proxy` is not a URL", error))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
             return Err(Error::configuration("`proxy` is not an http(s) URL with a host"));
         }
