@@ -57,6 +57,7 @@ pub mod guide;
 mod middleware;
 mod network;
 mod origin;
+mod proxies;
 mod renewal;
 mod secret;
 #[cfg(feature = "server")]

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
+use reqwest::{Certificate, ClientBuilder, Identity};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::proxies::Proxies;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -15,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Network {
     roots: Vec<Certificate>,
     identity: Option<Identity>,
-    proxy: Option<Proxy>,
+    proxy: Option<Url>,
     connect_timeout: Option<Duration>,
 }
 
@@ -74,9 +75,7 @@ impl Network {
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
             return Err(Error::configuration("`proxy` is not an http(s) URL with a host"));
         }
-        let proxy =
-            Proxy::all(parsed).map_err(|error| mistake("`proxy` cannot be used", error.without_url()))?;
-        self.proxy = Some(proxy);
+        self.proxy = Some(parsed);
         Ok(())
     }
 
@@ -85,7 +84,11 @@ impl Network {
     }
 
     /// All of it, put into a client to be.
-    pub(crate) fn apply(&self, mut client: ClientBuilder) -> ClientBuilder {
+    ///
+    /// # Errors
+    ///
+    /// If a variable of the environment names no usable proxy.
+    pub(crate) fn apply(&self, mut client: ClientBuilder) -> Result<ClientBuilder> {
         client = client.connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if !self.roots.is_empty() {
             client = client.tls_certs_merge(self.roots.clone());
@@ -93,10 +96,11 @@ impl Network {
         if let Some(identity) = &self.identity {
             client = client.identity(identity.clone());
         }
-        match &self.proxy {
-            Some(proxy) => client.proxy(proxy.clone()),
-            None => client,
-        }
+        let proxies = match &self.proxy {
+            Some(proxy) => Proxies::Given(proxy.clone()),
+            None => Proxies::from_system()?,
+        };
+        Ok(proxies.apply(client))
     }
 }
 
@@ -165,6 +169,6 @@ mod tests {
         assert!(!network.is_default() && network.has_identity());
         let shown = format!("{network:?}");
         assert!(!shown.contains("canary") && !shown.contains("user"), "{shown}");
-        network.apply(ClientBuilder::new()).build().unwrap();
+        network.apply(ClientBuilder::new()).unwrap().build().unwrap();
     }
 }

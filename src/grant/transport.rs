@@ -120,8 +120,12 @@ impl From<reqwest::Error> for TransportError {
 pub(crate) struct HttpTransport(reqwest::Client);
 
 impl HttpTransport {
-    /// A transport with the network settings of `builder` (proxies, certificates, time to connect).
-    pub(crate) fn new(builder: ClientBuilder) -> Result<Self> {
+    /// A transport with these settings (proxies, certificates, time to connect).
+    pub(crate) fn new(network: &Network) -> Result<Self> {
+        Self::over(network.apply(ClientBuilder::new())?)
+    }
+
+    fn over(builder: ClientBuilder) -> Result<Self> {
         builder
             .user_agent(user_agent::OURS)
             .redirect(redirect::Policy::none())
@@ -149,7 +153,7 @@ impl HttpTransport {
         if let Some(transport) = shared.upgrade() {
             return Ok(transport);
         }
-        let transport = Arc::new(Self::new(Network::default().apply(ClientBuilder::new()))?);
+        let transport = Arc::new(Self::new(&Network::default())?);
         *shared = Arc::downgrade(&transport);
         Ok(transport)
     }

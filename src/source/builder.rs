@@ -374,7 +374,7 @@ impl<T> Builder<T> {
         let transport = match transport {
             Some(transport) => transport,
             None if network.is_default() && forked.is_none() => HttpTransport::shared()?,
-            None => Arc::new(HttpTransport::new(network.apply(reqwest::ClientBuilder::new()))?),
+            None => Arc::new(HttpTransport::new(&network)?),
         };
         let transport = match user_agent {
             Some(user_agent) => Arc::new(Introduced { by: transport, user_agent }),

@@ -32,7 +32,7 @@ async fn serve(answer: Vec<u8>, connections: usize) -> (SocketAddr, tokio::task:
 }
 
 fn transport() -> HttpTransport {
-    HttpTransport::new(ClientBuilder::new().no_proxy()).unwrap()
+    HttpTransport::over(ClientBuilder::new().no_proxy()).unwrap()
 }
 
 async fn post(transport: &HttpTransport, address: SocketAddr) -> Result<Response<Bytes>, TransportError> {

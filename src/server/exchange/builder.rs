@@ -264,7 +264,7 @@ impl ExchangeBuilder {
         let transport = match self.transport {
             Some(transport) => transport,
             None if self.network.is_default() => HttpTransport::shared()?,
-            None => Arc::new(HttpTransport::new(self.network.apply(reqwest::ClientBuilder::new()))?),
+            None => Arc::new(HttpTransport::new(&self.network)?),
         };
         let hashing = Hashing::new()?;
         let asked = Asked {

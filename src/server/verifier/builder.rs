@@ -2,8 +2,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::ClientBuilder;
-
 use super::cache::Verified;
 use super::introspector::Introspector;
 use super::jwks::{Jwks, Origin};
@@ -262,7 +260,7 @@ impl VerifierBuilder {
         let transport = match self.transport {
             Some(transport) => transport,
             None if self.network.is_default() => HttpTransport::shared()?,
-            None => Arc::new(HttpTransport::new(self.network.apply(ClientBuilder::new()))?),
+            None => Arc::new(HttpTransport::new(&self.network)?),
         };
         let discovery = Arc::<Discovery>::default();
         let introspector = self.introspection.map(|introspection| {
