@@ -58,6 +58,7 @@ mod middleware;
 mod network;
 mod origin;
 mod padding;
+mod proxies;
 mod renewal;
 mod secret;
 #[cfg(feature = "server")]

@@ -91,7 +91,7 @@ pub(crate) fn require_secure(what: &str, url: &Url, allow_insecure: bool) -> Res
     Err(Error::configuration(format!("{what} {problem}")).with_server(shown(url)))
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
