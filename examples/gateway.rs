@@ -116,11 +116,15 @@ impl Gateway {
 
         let at_the_door = if config.anonymous { callers.clone().optional() } else { callers.clone() };
 
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_gzip()
-            .connect_timeout(Duration::from_secs(5))
-            .build()?;
+            .connect_timeout(Duration::from_secs(5));
+        // Tokens in plain http stay on this machine, whatever proxy the environment names.
+        if is_plain_loopback(&config.upstream) {
+            http = http.no_proxy();
+        }
+        let http = http.build()?;
         let upstream = Upstream { base: config.upstream.trim_end_matches('/').to_owned(), http };
         let front = Router::new().fallback(hand_on).with_state(upstream).layer(at_the_door);
         let auth = any(allow).layer(callers).layer(map_request(as_the_client_sent_it));
@@ -231,6 +235,13 @@ async fn hand_on(
             (StatusCode::BAD_GATEWAY, [(header::CACHE_CONTROL, "no-store")]).into_response()
         }
     }
+}
+
+fn is_plain_loopback(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    url.scheme() == "http" && loopback
 }
 
 fn address(ip: IpAddr) -> HeaderValue {
@@ -385,7 +396,7 @@ async fn serve(config: Config, end: impl Future<Output = ()>) -> Result<(), Fail
 async fn demo(server: &AuthServer, config: Config) -> Result<(), Failure> {
     let gateway = Gateway::start(config).await?;
     let (front, back) = (format!("http://{}", gateway.address), format!("http://{}", gateway.admin));
-    let http = reqwest::Client::new();
+    let http = reqwest::Client::builder().no_proxy().build()?;
     let (id, secret) = (AuthServer::APP_ID, AuthServer::APP_SECRET);
     let sdk = Client::builder(id, secret)
         .issuer(server.issuer())

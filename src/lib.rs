@@ -57,6 +57,8 @@ pub mod guide;
 mod middleware;
 mod network;
 mod origin;
+mod padding;
+mod proxies;
 mod renewal;
 mod secret;
 #[cfg(feature = "server")]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{Certificate, ClientBuilder, Identity, Proxy};
+use reqwest::{Certificate, ClientBuilder, Identity};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::padding::trimmed_url;
+use crate::proxies::Proxies;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -16,44 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Network {
     roots: Vec<Certificate>,
     identity: Option<Identity>,
-    proxy: Option<GivenProxy>,
+    proxy: Option<Url>,
     connect_timeout: Option<Duration>,
-}
-
-/// A proxy for all requests, and its origin, which holds no password.
-#[derive(Clone)]
-struct GivenProxy {
-    proxy: Proxy,
-    origin: String,
-}
-
-/// Which proxy a request goes through, by the rules of the HTTP client itself.
-#[derive(Debug)]
-pub(crate) enum Route {
-    Given(String),
-    System(Box<Matcher>),
-}
-
-impl Route {
-    /// The origin of the proxy between us and this server, if there is one.
-    pub(crate) fn proxy(&self, server: &http::Uri) -> Option<String> {
-        match self {
-            Self::Given(origin) => Some(origin.clone()),
-            Self::System(matcher) => {
-                let proxy = matcher.intercept(server)?;
-                Url::parse(&proxy.uri().to_string()).ok().map(|url| origin(&url))
-            }
-        }
-    }
-}
-
-/// The scheme, host and port of a proxy, which is all that a message may show of it.
-fn origin(proxy: &Url) -> String {
-    let mut text = format!("{}://{}", proxy.scheme(), proxy.host_str().unwrap_or_default());
-    if let Some(port) = proxy.port() {
-        text.push_str(&format!(":{port}"));
-    }
-    text
 }
 
 impl Network {
@@ -107,14 +72,11 @@ impl Network {
 
     /// No error quotes the URL: it may hold a password.
     pub(crate) fn set_proxy(&mut self, url: &str) -> Result<()> {
-        let parsed = Url::parse(url).map_err(|error| mistake("`proxy` is not a URL", error))?;
+        let parsed = Url::parse(trimmed_url(url)).map_err(|error| mistake("`proxy` is not a URL", error))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
             return Err(Error::configuration("`proxy` is not an http(s) URL with a host"));
         }
-        let origin = origin(&parsed);
-        let proxy =
-            Proxy::all(parsed).map_err(|error| mistake("`proxy` cannot be used", error.without_url()))?;
-        self.proxy = Some(GivenProxy { proxy, origin });
+        self.proxy = Some(parsed);
         Ok(())
     }
 
@@ -122,16 +84,24 @@ impl Network {
         self.connect_timeout = Some(timeout).filter(|timeout| *timeout != CONNECT_TIMEOUT);
     }
 
-    /// How requests leave a client that is made of this now.
-    pub(crate) fn route(&self) -> Route {
+    /// Returns where requests of a client that is made of this go through a proxy.
+    ///
+    /// # Errors
+    ///
+    /// If a variable of the environment names no usable proxy.
+    pub(crate) fn proxies(&self) -> Result<Proxies> {
         match &self.proxy {
-            Some(given) => Route::Given(given.origin.clone()),
-            None => Route::System(Matcher::from_system().into()),
+            Some(proxy) => Ok(Proxies::Given(proxy.clone())),
+            None => Proxies::from_system(),
         }
     }
 
     /// All of it, put into a client to be.
-    pub(crate) fn apply(&self, mut client: ClientBuilder) -> ClientBuilder {
+    ///
+    /// # Errors
+    ///
+    /// If a variable of the environment names no usable proxy.
+    pub(crate) fn apply(&self, mut client: ClientBuilder) -> Result<ClientBuilder> {
         client = client.connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if !self.roots.is_empty() {
             client = client.tls_certs_merge(self.roots.clone());
@@ -139,10 +109,7 @@ impl Network {
         if let Some(identity) = &self.identity {
             client = client.identity(identity.clone());
         }
-        match &self.proxy {
-            Some(given) => client.proxy(given.proxy.clone()),
-            None => client,
-        }
+        Ok(self.proxies()?.apply(client))
     }
 }
 
@@ -211,6 +178,6 @@ mod tests {
         assert!(!network.is_default() && network.has_identity());
         let shown = format!("{network:?}");
         assert!(!shown.contains("canary") && !shown.contains("user"), "{shown}");
-        network.apply(ClientBuilder::new()).build().unwrap();
+        network.apply(ClientBuilder::new()).unwrap().build().unwrap();
     }
 }

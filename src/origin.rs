@@ -1,6 +1,7 @@
 use url::{Position, Url};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::padding::trimmed_url;
 
 /// The origins that may see the token (rule: a foreign origin is an error before any I/O, never a call without).
 #[derive(Debug, Clone, Default)]
@@ -68,7 +69,7 @@ impl TrustedOrigins {
 
 /// Parses what a user or a server gave as the address called `what`: https, or loopback, or opted out of.
 pub(crate) fn parse_secure(what: &str, text: &str, allow_insecure: bool) -> Result<Url> {
-    let url = Url::parse(text)
+    let url = Url::parse(trimmed_url(text))
         .map_err(|error| Error::configuration(format!("{what} is not a URL: {error}")).with_source(error))?;
     require_secure(what, &url, allow_insecure)?;
     Ok(url)
@@ -90,7 +91,7 @@ pub(crate) fn require_secure(what: &str, url: &Url, allow_insecure: bool) -> Res
     Err(Error::configuration(format!("{what} {problem}")).with_server(shown(url)))
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -117,7 +118,7 @@ pub(crate) fn shown(url: &Url) -> String {
 
 /// The same for what was given as a URL, and may hold anything until it has been checked.
 pub(crate) fn shown_text(text: &str) -> String {
-    Url::parse(text).map_or_else(|_| "not a URL".to_owned(), |url| shown(&url))
+    Url::parse(trimmed_url(text)).map_or_else(|_| "not a URL".to_owned(), |url| shown(&url))
 }
 
 #[cfg(test)]

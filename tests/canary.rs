@@ -464,6 +464,15 @@ async fn sources(server: &AuthServer) {
     show_error(&client.token().await.unwrap_err());
     show_all(&client);
 
+    // Warnings about what is odd in them.
+    let odd = AppCredentials::new(APP_ID, format!("\"{SECRET}\" \r\n")).next_secret(format!("{SECRET}\n"));
+    show(over(odd.clone().into()).check().await);
+    let client = over(odd.into()).build().unwrap();
+    client.token().await.unwrap();
+    client.set_credentials(APP_ID, format!("'{SECRET}")).unwrap();
+    show_error(&client.with("https://odd.example", ["read"]).unwrap().token().await.unwrap_err());
+    show_all(&client);
+
     let path = std::env::temp_dir().join(format!("evertoken-canary-{}", std::process::id()));
     std::fs::write(&path, "").unwrap();
     folder::set_mode(&path, 0o600);

@@ -75,6 +75,29 @@ async fn a_wrong_secret() {
 }
 
 #[tokio::test]
+async fn says_what_looks_odd_in_a_refused_secret() {
+    let server = AuthServer::start().await.unwrap();
+    for (secret, said) in [
+        ("'wr0ng'", "the app secret begins and ends with a quote"),
+        ("wr0ng \n", "the app secret ends with white space"),
+        ("wr\n0ng", "the app secret has a control character or a line end within"),
+    ] {
+        let builder = TokenSource::builder(AuthServer::APP_ID, secret).issuer(server.issuer());
+        assert_finds(&server, &builder.check().await, "credential", Level::Warn, &[said]);
+    }
+    let odd = AppCredentials::new(AuthServer::APP_ID, "wr0ng").next_secret("\"wr0ng");
+    let diagnosis = TokenSource::builder_with(odd).issuer(server.issuer()).check().await;
+    assert!(diagnosis.to_string().contains("the app secret begins with a quote"), "{diagnosis}");
+    // What works is left alone, and what is plain has no such line.
+    server.rotate(AuthServer::APP_ID, " secret ");
+    let fine = TokenSource::builder(AuthServer::APP_ID, " secret ").issuer(server.issuer()).check().await;
+    let plain = TokenSource::builder(AuthServer::APP_ID, "wr0ng").issuer(server.issuer()).check().await;
+    for diagnosis in [fine, plain] {
+        assert!(diagnosis.findings().iter().all(|one| one.check != "credential"), "{diagnosis}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_issuer() {
     let server = AuthServer::start().await.unwrap();
     let elsewhere = builder(&server).issuer(format!("{}/elsewhere", server.issuer())).check().await;

@@ -537,3 +537,92 @@ async fn what_build_can_know_it_tells() {
     let key = ApiKey::issue("acme", ID, GOOD).unwrap();
     builder(key, &server).build().unwrap().token().await.unwrap();
 }
+
+#[tokio::test]
+async fn trims_line_ends_however_credentials_come_in() {
+    let folder = Folder::new("stray");
+    let server = AuthServer::start().await.unwrap();
+    let works = async |what: &str, builder: Builder<TokenSource>| {
+        let source = builder.build().unwrap_or_else(|error| panic!("{what}: {error}"));
+        source.token().await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    };
+    for (before, after) in [("", "\n"), ("", "\r\n"), ("\u{feff}", ""), ("\t", "\0\x7f")] {
+        let stray = |text: &str| format!("{before}{text}{after}");
+        let (id, secret) = (stray(ID), stray(GOOD));
+        let both = AppCredentials::new(&*id, &*secret);
+        works("given", builder(both.clone(), &server)).await;
+        works("builder", TokenSource::builder(&*id, &*secret).token_url(server.token_url())).await;
+        works("next", builder(given("other").next_secret(&*secret), &server)).await;
+        works(
+            "provider",
+            builder(
+                CredentialSource::provider(move || {
+                    let both = both.clone();
+                    async { Ok::<_, IoError>(both) }
+                }),
+                &server,
+            ),
+        )
+        .await;
+        let json = serde_json::json!({ "app_id": id, "app_secret": secret }).to_string();
+        works("file", builder(CredentialSource::file(folder.put("secret", &json)), &server)).await;
+        let environment = CredentialSource::from_lookup("X", None, |name| match name {
+            "X_APP_ID" => Some(stray(ID).into()),
+            "X_APP_SECRET" => Some(stray(GOOD).into()),
+            _ => None,
+        });
+        works("environment", builder(environment, &server)).await;
+        let key = ApiKey::issue("acme", &id, &*secret).unwrap();
+        for text in [stray(key.expose()), format!(" \"{}\"{after}", key.expose())] {
+            works("API key", builder(ApiKey::parse(&text).unwrap(), &server)).await;
+        }
+        let source = builder(given("other"), &server).build().unwrap();
+        source.set_credentials(&*id, &*secret).unwrap();
+        source.token().await.unwrap();
+        for url in [stray(&server.issuer()), format!("'{}'{after}", server.issuer())] {
+            let builder = TokenSource::builder(ID, GOOD).issuer(url).audience(stray(&server.audience()));
+            works("issuer", builder.resource(stray("https://api.example/"))).await;
+        }
+        let builder = TokenSource::builder(ID, GOOD).token_url(format!("\"{}\"", stray(&server.token_url())));
+        works("token_url", builder.base_url(format!(" \"{}\"", server.issuer()))).await;
+    }
+    let empty = TokenSource::builder("\n", GOOD).issuer(server.issuer()).build().unwrap_err();
+    assert!(empty.to_string().contains("app id is empty"), "{empty}");
+    let empty = TokenSource::builder(ID, "\r\n").issuer(server.issuer()).build().unwrap_err();
+    assert!(empty.to_string().contains("app secret is empty"), "{empty}");
+}
+
+#[tokio::test]
+async fn keeps_spaces_and_quotes_of_ids_and_secrets() {
+    let server = AuthServer::start().await.unwrap();
+    for secret in [" secret ", "\"secret\"", "'"] {
+        server.rotate(ID, secret);
+        builder(given(&format!("{secret}\n")), &server).build().unwrap().token().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn warns_of_odd_credentials_once_and_without_the_value() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = AuthServer::start().await.unwrap();
+    let odd = AppCredentials::new(ID, "\"h1dden\"").next_secret("h1dden-2\r\n");
+    let source = builder(odd, &server).build().unwrap();
+    for _ in 0..2 {
+        source.set_credentials(ID, " h1dden-3\n").unwrap();
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for said in [
+        "the app secret begins and ends with a quote; it is used as it is",
+        "the next app secret begins or ends with a control character or a line end; it is removed",
+        "the app secret begins or ends with a control character or a line end; it is removed",
+        "the app secret begins with white space; it is used as it is",
+    ] {
+        let times = text.lines().filter(|line| line.contains("WARN") && line.contains(said)).count();
+        // The first text is within the other's only by its end.
+        assert_eq!(times, 1, "{said}: {text}");
+    }
+    assert!(!text.contains("h1dden"), "{text}");
+}

@@ -45,7 +45,7 @@ pub(super) fn new(network: &Network, redirects: Redirects) -> Result<reqwest::Cl
         Redirects::Never => Policy::none(),
     };
     network
-        .apply(reqwest::Client::builder())
+        .apply(reqwest::Client::builder())?
         .redirect(policy)
         // A query may hold what the next host need not know.
         .referer(false)

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::base62;
 use crate::error::{Error, Result};
+use crate::padding::trimmed_url;
 use crate::secret::{ExposeSecret, SecretString};
 
 const CHECKSUM: usize = 6;
@@ -85,13 +86,13 @@ impl ApiKey {
         })
     }
 
-    /// Reads a key, of any prefix; white space around it is ignored. No server is asked.
+    /// Reads a key, of any prefix; white space, control characters and quotes around it are ignored. No server is asked.
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where it is mistyped or cut short, without a word of what it
     /// holds.
     pub fn parse(text: &str) -> Result<Self> {
-        let text = text.trim_ascii();
+        let text = trimmed_url(text);
         let (checked, sum) = text.rsplit_once('_').ok_or_else(mistyped)?;
         let (prefix, payload) = checked.rsplit_once('_').ok_or_else(mistyped)?;
         if payload.len() > base62::encoded_len(2 + 2 * LONGEST_PART) || sum != checksum(checked) {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use super::{AppCredentials, Credentials, checked_app_id};
 use crate::caught::caught;
 use crate::clock::{Clock, Moment};
 use crate::error::{Error, ErrorKind, Result};
+use crate::padding;
 use crate::secret::{ExposeSecret, SecretString, one_line};
 
 /// How often a file is looked at.
@@ -44,6 +46,8 @@ struct State {
     generations: u64,
     /// What was last told to be wrong with the source.
     problem: Option<String>,
+    /// The warnings about ids and secrets that were logged, so that each is logged once.
+    warned: BTreeSet<String>,
 }
 
 /// Which answer of the source will do.
@@ -98,15 +102,18 @@ impl CredentialCell {
         match &this.source {
             Kind::Mistaken(error) => return Err(error.clone()),
             Kind::Given { credentials, variable } => {
+                let credentials = this.trimmed(credentials.clone());
                 this.check(&credentials.app_id, &credentials.app_secret).map_err(|error| match variable {
                     Some(variable) if credentials.app_secret.expose_secret().is_empty() => {
-                        Error::configuration(format!("the environment variable {variable} is not set"))
+                        Error::configuration(format!(
+                            "the environment variable {variable} is not set, or empty"
+                        ))
                     }
                     _ => error,
                 })?;
-                this.take(credentials.clone());
+                this.take(credentials);
             }
-            Kind::File(file) => this.accept(file.read()?)?,
+            Kind::File(file) => this.accept(this.trimmed(file.read()?))?,
             Kind::Provider(_) => {}
         }
         Ok(this)
@@ -139,10 +146,47 @@ impl CredentialCell {
         Ok(())
     }
 
+    /// Removes control characters from the ends of ids and secrets, however they got here, and warns of that and of what
+    /// else looks wrong: once each, without the value.
+    fn trimmed(&self, given: AppCredentials) -> AppCredentials {
+        let clean = |name: &str, text: &str| {
+            let kept = padding::trimmed(text);
+            if kept.len() < text.len() {
+                self.warn(format!(
+                    "the {name} begins or ends with a control character or a line end; it is removed"
+                ));
+            }
+            if let Some(oddity) = padding::oddity(kept) {
+                self.warn(format!("the {name} {oddity}; it is used as it is"));
+            }
+            kept.len()
+        };
+        let secret = |name: &str, secret: SecretString| {
+            let text = secret.expose_secret();
+            if clean(name, text) == text.len() { secret } else { padding::trimmed(text).into() }
+        };
+        clean("app id", &given.app_id);
+        let trimmed =
+            AppCredentials::new(padding::trimmed(&given.app_id), secret("app secret", given.app_secret));
+        match given.next_secret {
+            Some(next) => trimmed.next_secret(secret("next app secret", next)),
+            None => trimmed,
+        }
+    }
+
+    fn warn(&self, problem: String) {
+        let mut state = self.state();
+        if !state.warned.contains(&problem) {
+            tracing::warn!(target: "evertoken", source = %self.source, problem, "odd credentials");
+            state.warned.insert(problem);
+        }
+    }
+
     /// By hand.
     pub(crate) fn set(&self, app_id: String, app_secret: SecretString) -> Result<()> {
-        self.check(&app_id, &app_secret)?;
-        self.change(&mut self.state(), &AppCredentials::new(app_id, app_secret));
+        let given = self.trimmed(AppCredentials::new(app_id, app_secret));
+        self.check(&given.app_id, &given.app_secret)?;
+        self.change(&mut self.state(), &given);
         Ok(())
     }
 
@@ -209,17 +253,17 @@ impl CredentialCell {
             let given = match &self.source {
                 Kind::Given { .. } | Kind::Mistaken(_) => return Ok(()),
                 Kind::File(file) => {
-                    let given = file.read()?;
+                    let given = self.trimmed(file.read()?);
                     if self.state().given.as_ref() != Some(&given) {
                         clock.wait(PAUSE).await;
-                        if file.read()? != given {
+                        if self.trimmed(file.read()?) != given {
                             return Err(unavailable("the credentials file is being written".to_owned()));
                         }
                     }
                     given
                 }
                 Kind::Provider(_) if asked.as_ref().is_some_and(will_do) => return Ok(()),
-                Kind::Provider(provider) => self.provided(&**provider).await?,
+                Kind::Provider(provider) => self.trimmed(self.provided(&**provider).await?),
             };
             self.accept(given)
                 .map_err(|error| unavailable(format!("no use of the credential source: {error}")))?;

@@ -11,7 +11,8 @@ mod text;
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::secret::SecretString;
+use crate::padding;
+use crate::secret::{ExposeSecret, SecretString};
 
 pub use api_key::ApiKey;
 pub use app_credentials::AppCredentials;
@@ -30,6 +31,18 @@ pub(crate) struct Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("app_id", &self.app_id).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Describes what looks wrong with id and secret, without showing the secret, or returns `None`.
+    pub(crate) fn oddity(&self) -> Option<String> {
+        let named = [("app id", self.app_id.as_str()), ("app secret", self.app_secret.expose_secret())];
+        let found: Vec<_> = named
+            .into_iter()
+            .filter_map(|(name, text)| Some(format!("the {name} {}", padding::oddity(text)?)))
+            .collect();
+        (!found.is_empty()).then(|| found.join("; "))
     }
 }
 

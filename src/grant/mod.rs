@@ -49,6 +49,7 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
+use crate::padding::trimmed_url;
 
 pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
@@ -91,6 +92,7 @@ impl Server {
 
     /// An issuer whose metadata name the token endpoint.
     pub(crate) fn issuer(text: &str, allow_insecure: bool) -> Result<Self> {
+        let text = trimmed_url(text);
         discovery::parse_issuer(text, allow_insecure)?;
         Ok(Self::Issuer(text.to_owned()))
     }

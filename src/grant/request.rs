@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::client_auth::form_encoded;
 use crate::error::{Error, Result};
+use crate::padding::{trimmed, trimmed_url};
 
 /// What is asked for: all that makes one token differ from another of the same client, hence also a cache key.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -45,6 +46,10 @@ impl GrantRequest {
             }
         }
         self.scopes = scopes;
+        for name in self.audience.iter_mut().chain(&mut self.resources) {
+            let url = trimmed_url(name);
+            *name = if Url::parse(url).is_ok() { url } else { trimmed(name) }.to_owned();
+        }
         if self.audience.as_deref() == Some("") {
             return Err(Error::configuration("`audience` is empty"));
         }
@@ -167,10 +172,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn trims_audiences_and_resources() {
+        for (given, kept) in [
+            ("https://api.example/\r\n", "https://api.example/"),
+            (" \"https://api.example/\"", "https://api.example/"),
+            ("\u{feff}urn:api\n", "urn:api"),
+            ("'my api' \n", "'my api' "),
+        ] {
+            let audience = GrantRequest { audience: Some(given.to_owned()), ..GrantRequest::default() };
+            assert_eq!(audience.checked().unwrap().audience.as_deref(), Some(kept), "{given:?}");
+        }
+        let resources = vec!["'https://api.example/'\n".to_owned()];
+        let resource = GrantRequest { resources, ..GrantRequest::default() }.checked().unwrap();
+        assert_eq!(resource.resources, ["https://api.example/"]);
+    }
+
     proptest! {
         #[test]
         fn every_field_survives_the_form(
-            audience in proptest::option::of(".+"),
+            audience in proptest::option::of("[a-z](.*[a-z])?"),
             params in proptest::collection::vec(("x.*", any::<String>()), 0..4),
             id in any::<String>(),
             secret in any::<String>(),

@@ -10,7 +10,8 @@ use reqwest::{ClientBuilder, redirect, retry};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::network::{Network, Route};
+use crate::network::Network;
+use crate::proxies::Proxies;
 use crate::user_agent;
 
 /// The longest body that is read, decompressed: 1 MiB. A token response has a few KiB.
@@ -126,7 +127,7 @@ impl From<reqwest::Error> for TransportError {
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
     client: reqwest::Client,
-    route: Route,
+    proxies: Proxies,
 }
 
 /// An answer's extension: the proxy that handed it on, and may have made it up, since there is no TLS to the server.
@@ -136,10 +137,10 @@ pub(crate) struct HandedOnBy(pub(crate) String);
 impl HttpTransport {
     /// A transport with these settings (proxies, certificates, time to connect).
     pub(crate) fn new(network: &Network) -> Result<Self> {
-        Self::over(network.apply(ClientBuilder::new()), network.route())
+        Self::over(network.apply(ClientBuilder::new())?, network.proxies()?)
     }
 
-    fn over(builder: ClientBuilder, route: Route) -> Result<Self> {
+    fn over(builder: ClientBuilder, proxies: Proxies) -> Result<Self> {
         builder
             .user_agent(user_agent::OURS)
             .redirect(redirect::Policy::none())
@@ -149,7 +150,7 @@ impl HttpTransport {
             .http1_only()
             .gzip(true)
             .build()
-            .map(|client| Self { client, route })
+            .map(|client| Self { client, proxies })
             .map_err(|error| {
                 Error::configuration("the HTTP client for token requests could not be built")
                     .with_source(error.without_url())
@@ -212,7 +213,7 @@ impl Transport for HttpTransport {
             let server = request.uri().clone();
             let mut outcome = self.exchange(request).await;
             if outcome.is_err() || server.scheme() == Some(&Scheme::HTTP) {
-                let proxy = self.route.proxy(&server);
+                let proxy = self.proxies.origin_for(&server);
                 match (&mut outcome, proxy) {
                     (Ok(answer), Some(proxy)) => drop(answer.extensions_mut().insert(HandedOnBy(proxy))),
                     (Err(error), proxy) => error.proxy = proxy,

@@ -28,13 +28,15 @@ impl<T> Builder<T> {
         self.noted(outcome)
     }
 
-    /// The HTTP proxy for all connections: `http://` or `https://`, host and port, and `user:password@` where it wants
+    /// The HTTP proxy for connections: `http://` or `https://`, host and port, and `user:password@` where it wants
     /// them. https goes through it by `CONNECT`, unread.
     ///
     /// By default the environment says: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` (macOS and Windows: the
-    /// system's settings as well). They are not looked at where a proxy is set here.
-    /// `NO_PROXY` lists names, which take in what is below them, and addresses and networks (`10.0.0.0/8`); `*` stands for
-    /// all names, but for no address.
+    /// system's settings as well). They are not read if a proxy is set here.
+    /// `NO_PROXY` lists names, which include their subdomains, and addresses and networks (`10.0.0.0/8`); `*` stands for
+    /// every host. `build` reports a variable that names no usable proxy.
+    ///
+    /// Plain http to loopback bypasses every proxy, this one too: it is allowed only because nothing leaves the machine.
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
         let outcome = self.config.network.set_proxy(url.as_ref());
         self.noted(outcome)

@@ -1,6 +1,10 @@
 //! What the environment says holds for a whole process, so this is told to one of its own.
 
-use evertoken::ClientBuilder;
+use std::process::Output;
+
+use evertoken::server::{Introspection, Verifier};
+use evertoken::testing::AuthServer;
+use evertoken::{ClientBuilder, TokenSource};
 use tokio::process::Command;
 
 use super::authority::Authority;
@@ -14,19 +18,26 @@ const NAMES: [&str; 6] =
 
 /// What a client comes to that gets its token from `localhost` and then calls the API at 127.0.0.1.
 async fn child(server: &Server, settings: &[(&str, &str)]) -> String {
+    let (token_url, base_url) = (server.url("/token"), format!("https://127.0.0.1:{}/v1/", server.port()));
+    let mut all = vec![("EVERTOKEN_TOKEN_URL", &*token_url), ("EVERTOKEN_BASE_URL", &*base_url)];
+    all.extend(settings);
+    let output = run("environment::it_is_honoured", &all).await;
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs one test of this file again, in a process of its own with these variables.
+async fn run(test: &str, settings: &[(&str, &str)]) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     for name in NAMES {
         child.env_remove(name).env_remove(name.to_lowercase());
     }
     child
-        .args(["--exact", "environment::it_is_honoured", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(CHILD, "1")
         .env("EVERTOKEN_APP_ID", "app")
         .env("EVERTOKEN_APP_SECRET", "s3cret")
-        .env("EVERTOKEN_TOKEN_URL", server.url("/token"))
-        .env("EVERTOKEN_BASE_URL", format!("https://127.0.0.1:{}/v1/", server.port()))
         .envs(settings.iter().copied());
-    String::from_utf8(child.output().await.unwrap().stdout).unwrap()
+    child.output().await.unwrap()
 }
 
 #[tokio::test]
@@ -54,9 +65,8 @@ async fn it_is_honoured() {
         ("all_proxy", None, both.clone()),
         ("HTTPS_PROXY", Some(("NO_PROXY", "localhost")), vec![&*api]),
         ("HTTPS_PROXY", Some(("no_proxy", "example.com, 127.0.0.0/8")), vec![&*auth]),
-        // The star is for names only.
-        ("ALL_PROXY", Some(("NO_PROXY", "*")), vec![&*api]),
-        ("ALL_PROXY", Some(("NO_PROXY", "*,0.0.0.0/0")), neither.clone()),
+        ("ALL_PROXY", Some(("NO_PROXY", "*")), neither.clone()),
+        ("https_proxy", Some(("no_proxy", "example.com, *")), neither.clone()),
         // That is for http:// only.
         ("HTTP_PROXY", None, neither.clone()),
     ] {
@@ -69,14 +79,90 @@ async fn it_is_honoured() {
         assert_eq!(proxy.hosts(), hosts, "{settings:?}");
     }
 
-    let proxy = Proxy::start(server.port()).await;
-    child(&server, &[("HTTP_PROXY", &proxy.url("")), ("EVERTOKEN_TOKEN_URL", "http://localhost:9/token")])
-        .await;
-    assert_eq!(proxy.hosts(), ["http://localhost:9/token"]);
-
     let said = child(&server, &[("SSL_CERT_DIR", folder)]).await;
     assert!(said.contains("outcome: Ok(200)"), "{said}");
     let said = child(&server, &[]).await;
     assert!(said.contains("outcome: Err") && said.contains("UnknownIssuer"), "{said}");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Everything that a client and a verifier ask of servers at `http://127.0.0.1`.
+async fn ask_all(server: &str) {
+    let client = ClientBuilder::from_env().revoke_on_shutdown(true).build().unwrap();
+    assert_eq!(called(&client).await.unwrap(), 200);
+    let token = client.token().await.unwrap();
+    let introspection = Introspection::new("app", "s3cret");
+    let verifier = || Verifier::builder(server).audience("https://api.example");
+    let keys = verifier().build().unwrap();
+    let asking = verifier().introspection(introspection).build().unwrap();
+    // Whether the tokens are good does not matter here, only that the server was asked.
+    let _ = keys.verify(token.as_str()).await;
+    let _ = asking.verify("opaque").await;
+    client.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn plain_http_on_loopback_bypasses_the_proxy() {
+    if std::env::var_os(CHILD).is_some() {
+        return ask_all(&std::env::var("EVERTOKEN_ISSUER").unwrap()).await;
+    }
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
+        let server = AuthServer::start().await.unwrap();
+        server.register("app", "s3cret");
+        let proxy = Proxy::refusing().await;
+        let settings = [
+            (name, &*proxy.url("")),
+            ("EVERTOKEN_ISSUER", &*server.issuer()),
+            ("EVERTOKEN_BASE_URL", &*server.api_url()),
+        ];
+        let output = run("environment::plain_http_on_loopback_bypasses_the_proxy", &settings).await;
+        assert_eq!(proxy.asked(), [""; 0], "{name}");
+        assert!(output.status.success(), "{name}: {output:?}");
+        let asked = (server.revocations(), server.introspections(), server.jwks_requests());
+        assert!(asked.0 > 0 && asked.1 > 0 && asked.2 > 0, "{name}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_on_loopback_bypasses_a_given_proxy() {
+    let server = AuthServer::start().await.unwrap();
+    let proxy = Proxy::refusing().await;
+    let builder = evertoken::Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET);
+    let client = builder.issuer(server.issuer()).base_url(server.api_url()).proxy(proxy.url("")).build();
+    assert_eq!(called(&client.unwrap()).await.unwrap(), 200);
+    assert_eq!(proxy.asked(), [""; 0]);
+    // What is plain http only because that was opted out of goes through the proxy.
+    let source = TokenSource::builder("app", "s3cret")
+        .token_url("http://auth.test/token")
+        .allow_insecure_http()
+        .proxy(proxy.url(""));
+    source.build().unwrap().token().await.unwrap_err();
+    assert!(proxy.asked()[0].starts_with("POST http://auth.test/token "), "{:?}", proxy.asked());
+}
+
+#[tokio::test]
+async fn a_password_with_an_at_sign_reaches_the_proxy() {
+    let authority = Authority::new();
+    let server = Server::start(&authority, None).await;
+    let proxy = Proxy::start(server.port()).await;
+    child(&server, &[("HTTPS_PROXY", &proxy.url("user:p@ss@"))]).await;
+    let asked = proxy.asked();
+    // Base64 of `user:p@ss`.
+    assert!(asked[0].to_lowercase().contains("proxy-authorization: basic dxnlcjpwqhnz"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_unusable_proxy_variable_is_named() {
+    if std::env::var_os(CHILD).is_some() {
+        println!("outcome: {:?}", ClientBuilder::from_env().build().err());
+        return;
+    }
+    for (name, value) in [("ALL_PROXY", "socks5h://canary:1"), ("https_proxy", "http://user:can/ary@proxy:1")]
+    {
+        let settings = [(name, value), ("EVERTOKEN_TOKEN_URL", "https://as.example/token")];
+        let output = run("environment::an_unusable_proxy_variable_is_named", &settings).await;
+        let said = String::from_utf8(output.stdout).unwrap();
+        let named = format!("the environment variable `{name}` names no usable proxy");
+        assert!(said.contains(&named) && !said.contains("canary") && !said.contains("ary@"), "{said}");
+    }
 }

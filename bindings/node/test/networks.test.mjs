@@ -53,22 +53,28 @@ test('TLS with an authority of ones own, and with a certificate for the client',
   assert.equal((await program(code, { args })).stdout, 'ERR_EVERTOKEN_AUTH_SERVER_UNAVAILABLE\n');
 });
 
-test('token requests go through the proxy', async (t) => {
+test('token requests go through the proxy, but for plain http on loopback', async (t) => {
   const server = await boxFor(t);
+  const tokenUrl = 'http://as.example/token';
   const seen = [];
   const proxy = createServer((incoming, answer) => {
     seen.push(`${incoming.method} ${incoming.url}`);
     const { method, headers } = incoming;
     incoming.pipe(
-      request(incoming.url, { method, headers }, (from) => from.pipe(answer.writeHead(from.statusCode, from.headers))),
+      request(server.tokenUrl, { method, headers }, (from) => from.pipe(answer.writeHead(from.statusCode, from.headers))),
     );
   }).listen(0, '127.0.0.1');
   t.after(() => proxy.close());
   await once(proxy, 'listening');
-  const api = new Client('app', 'secret', { tokenUrl: server.tokenUrl, proxy: `http://127.0.0.1:${proxy.address().port}` });
+  const through = { proxy: `http://127.0.0.1:${proxy.address().port}` };
+  const api = new Client('app', 'secret', { tokenUrl, allowInsecureHttp: true, ...through });
   t.after(() => api.close());
   assert.ok(server.accepts(await api.token()));
-  assert.deepEqual(seen, [`POST ${server.tokenUrl}`]);
+  assert.deepEqual(seen, [`POST ${tokenUrl}`]);
+  const local = new Client('app', 'secret', { tokenUrl: server.tokenUrl, ...through });
+  t.after(() => local.close());
+  assert.ok(server.accepts(await local.token()));
+  assert.equal(seen.length, 1);
 });
 
 test('credentials are read from a file, and again when it changes', async (t) => {

@@ -160,6 +160,7 @@ def test_a_proxy_of_the_environment_is_named_if_it_is_used(nobody: int) -> None:
         ("https://as.invalid/token", {"HTTPS_PROXY": proxy, "NO_PROXY": "as.invalid"}),
         ("https://as.invalid/token", {"HTTP_PROXY": proxy}),
         (f"http://127.0.0.1:{nobody}/token", {"HTTPS_PROXY": proxy}),
+        (f"http://127.0.0.1:{nobody}/token", {"HTTP_PROXY": "http://user:c4nary@127.0.0.1:9", "ALL_PROXY": proxy}),
     ):
         text = said(url, **environment)
         assert "could not connect" in text and "proxy" not in text

@@ -272,9 +272,15 @@ def test_a_certificate_in_the_place_of_the_secret(secure: tuple[TokenServer, Pat
 
 
 def test_a_proxy(endpoint: TokenServer) -> None:
-    with Client("app", "s", token_url="http://127.0.0.1:9/token", proxy=f"http://localhost:{endpoint.port}") as api:
+    url, proxy = "http://as.example/token", f"http://localhost:{endpoint.port}"
+    with Client("app", "s", token_url=url, allow_insecure_http=True, proxy=proxy) as api:
         assert api.token() == "t0ken"
-    assert endpoint.asked[-1][1][":path"] == "http://127.0.0.1:9/token"
+    assert endpoint.asked[-1][1][":path"] == url
+
+
+def test_plain_http_on_loopback_bypasses_the_proxy(endpoint: TokenServer) -> None:
+    with Client("app", "s", token_url=endpoint.url, proxy="http://127.0.0.1:9") as api:
+        assert api.token() == "t0ken"
 
 
 def test_credentials_from_a_file_that_changes(server: AuthServer, tmp_path: Path) -> None:

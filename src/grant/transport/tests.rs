@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use hyper_util::client::proxy::matcher::Matcher;
-
 use super::*;
 
 /// Answers every connection with `answer` and closes it; hands back what was asked, one text per connection.
@@ -34,8 +32,7 @@ async fn serve(answer: Vec<u8>, connections: usize) -> (SocketAddr, tokio::task:
 }
 
 fn transport() -> HttpTransport {
-    HttpTransport::over(ClientBuilder::new().no_proxy(), Route::System(Matcher::builder().build().into()))
-        .unwrap()
+    HttpTransport::over(ClientBuilder::new().no_proxy(), Proxies::None).unwrap()
 }
 
 async fn post(transport: &HttpTransport, address: SocketAddr) -> Result<Response<Bytes>, TransportError> {

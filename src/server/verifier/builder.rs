@@ -13,6 +13,7 @@ use crate::grant::proof::Seen;
 use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, TokenEndpoint, Transport};
 use crate::network::Network;
 use crate::origin::parse_secure;
+use crate::padding::trimmed_url;
 use crate::secret::SecretString;
 use crate::server::keys::Revocations;
 
@@ -101,6 +102,7 @@ impl fmt::Debug for Introspection {
 
 impl VerifierBuilder {
     pub(super) fn new(issuer: String) -> Self {
+        let issuer = trimmed_url(&issuer).to_owned();
         Self {
             issuer,
             audiences: Vec::new(),

@@ -150,6 +150,13 @@ impl TokenSource {
             }
         }
 
+        if outcome.as_ref().is_err_and(is_authentication_refused) {
+            for oddity in Some(&known.current).into_iter().chain(&known.next).filter_map(|one| one.oddity()) {
+                let text = format!("{oddity}: see whether that belongs there");
+                diagnosis.add(Level::Warn, "credential", text);
+            }
+        }
+
         let Recorded { method, answers, .. } = &recorded;
         let has_issuer = family.endpoint.has_issuer();
         if !has_issuer {
