@@ -40,11 +40,11 @@ mutate 'a late 401 takes a newer token away' src/renewal/refresher.rs \
 mutate 'the slot is cleared before the renewal' src/renewal/outcome.rs \
   's/Next::Attempt \{ timeout \} => Step::Attempt\(timeout\),/Next::Attempt { timeout } => { self.slot.store(None); Step::Attempt(timeout) }/'
 mutate 'a failure takes the token away' src/renewal/outcome.rs \
-  's/let error = inner\.plan\.failed\(now, error, remaining\);/let error = inner.plan.failed(now, error, remaining); self.slot.store(None);/'
+  's/let error = inner\.plan\.failed\(now, failure, remaining\);/let error = inner.plan.failed(now, failure, remaining); self.slot.store(None);/'
 mutate 'no jitter of the renewal' src/renewal/schedule.rs \
   's/let jitter = life\.mul_f64\(policy\.jitter \* draw\.clamp\(0\.0, 1\.0\)\);/let jitter = Duration::ZERO; let _ = draw;/'
 mutate 'a retry at once' src/renewal/backoff.rs \
-  's/step\.mul_f64\(least \+ /step.mul_f64(0.0 * least + 0.0 * /'
+  's/self\.between\(step\.mul_f64\(share\), step\)\.max\(least\)/{ let _ = (share, least); Duration::ZERO }/'
 mutate 'the wall clock is not looked at' src/renewal/slot.rs \
   's/monotonic < self\.fresh_until\.0 && wall < self\.fresh_until\.1/{ let _ = wall; monotonic < self.fresh_until.0 }/'
 mutate 'the monotonic clock is not looked at' src/renewal/slot.rs \
@@ -54,21 +54,25 @@ mutate 'a wall clock set forward ends the token' src/clock.rs \
 mutate 'a suspend is not counted' src/clock.rs \
   's/\(Some\(now\), Some\(then\)\) => now\.saturating_sub\(then\),/(Some(_), Some(_)) => self.monotonic.saturating_sub(earlier.monotonic),/'
 mutate 'what has ended is not over' src/renewal/slot.rs \
-  's/news\.then\(/(news \&\& false).then(/; s/if off < REANCHOR/if true || off < REANCHOR/'
+  's/\(over != self\.schedule\)\.then\(/(over != self.schedule \&\& false).then(/; s/if off < REANCHOR/if true || off < REANCHOR/'
 mutate 'Retry-After is ignored' src/renewal/plan.rs \
-  's/error\.retry_after\(\)\.map\(\|length\|/error.retry_after().filter(|_| false).map(|length|/'
+  's/error\.retry_after\(\)\.map\(\|wait\|/error.retry_after().filter(|_| false).map(|wait|/'
 mutate 'no floor between two requests' src/renewal/schedule.rs \
   's/FLOOR\.min\(life \/ 10\)/FLOOR.min(life \/ 10) * 0/'
 mutate 'no cooldown after a 401' src/renewal/plan.rs \
   's/self\.cooldown = Some\(Pause \{ since: \*now, length \}\);/self.cooldown = Some(Pause { since: *now, length: length * 0 });/'
 mutate 'a refused credential is shown again like any failure' src/renewal/plan.rs \
-  's/if error\.is_retryable\(\) \{ self\.backoff\.pause\(remaining, failing\) \} else \{ self\.backoff\.probe\(\) \}/self.backoff.pause(remaining, failing)/'
+  's/if refused \|\| !error\.is_retryable\(\) \{\s*self\.note_refusal/if false {\n            self.note_refusal/'
 mutate 'a new credential wakes nobody' src/renewal/refresher.rs \
-  's/if change != Change::None \{\s*inner\.plan\.credential_changed\(\);\s*\}//'
+  's/inner\.plan\.credential_changed\(\);//'
 mutate 'a changed app id keeps the token' src/renewal/refresher.rs \
   's/if change == Change::AppId \{\s*self\.slot\.store\(None\);\s*\}//'
 mutate 'a withheld token stays withheld' src/renewal/outcome.rs \
-  's/self\.slot\.store\(Some\(held\.withholding\(false\)\)\);/let _ = held;/'
+  's/if held\.withheld \{ Some\(held\.withholding\(false\)\) \}/if held.withheld { None }/'
+mutate 'the leeway is not served while renewals fail' src/renewal/outcome.rs \
+  's/held\.extended\(now\)/None/'
+mutate 'a caller brings nothing forward' src/renewal/plan.rs \
+  's/news \&\& brisk\.is_some\(\)/false \&\& news \&\& brisk.is_some()/; s/if self\.demanded => \{/if self.demanded \&\& false => {/'
 mutate 'a dead task is not noticed' src/renewal/outcome.rs \
   's/inner\.task\.alive = false;//'
 mutate 'a superseded task works on' src/renewal/refresher.rs \
