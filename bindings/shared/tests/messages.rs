@@ -20,6 +20,8 @@ const COMMON: &[&str] = &[
     "chmod 600",
     "exp",
     "expires_in",
+    "http://host:port",
+    "https://host:port",
     "iat",
     "kid",
     "kty",
