@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from . import _native
-from ._errors import ConfigurationError, ConfigurationTypeError, EvertokenError, wrong_type
+from ._errors import ConfigurationError, ConfigurationTypeError, wrong_type
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -104,7 +104,7 @@ def check_names(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def named(function: Function) -> Function:
     """Has a function name an option that it does not know, and show the options of ``Client`` in its signature if it passes them
-    on. Its errors keep none of our frames: their local variables hold the secret, and error reporters collect them.
+    on.
     """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
@@ -117,13 +117,8 @@ def named(function: Function) -> Function:
 
     @wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
-        try:
-            check_names(owner, given, known)
-            return function(*args, **given)
-        except EvertokenError as error:
-            failed = error.with_traceback(None)
-        del args, given
-        raise failed
+        check_names(owner, given, known)
+        return function(*args, **given)
 
     cast("Any", checked).__signature__ = signature.replace(parameters=parameters)
     return cast("Function", checked)

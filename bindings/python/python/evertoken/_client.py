@@ -117,6 +117,7 @@ class Client(_native.Client):
         """``prefetch(wait=True)`` for asyncio."""
         await self.token_async()
 
+    @frameless
     @named
     def with_(self, *, audience: str | None = None, scope: str | Iterable[str] | None = None) -> Client:
         """The same client for another audience and other scopes, with the same credentials and settings. What is not given is
