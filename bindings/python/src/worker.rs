@@ -222,15 +222,20 @@ pub fn serve(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Starts Python's thread if it does not run in this process yet, and takes the crate's log records from now on.
+/// Starts Python's thread if it does not run in this process yet.
 pub fn ensure(py: Python<'_>) -> PyResult<()> {
-    static SUBSCRIBED: std::sync::Once = std::sync::Once::new();
     py.import("evertoken._worker")?.call_method0("ensure")?;
+    Ok(())
+}
+
+/// Keeps the crate's log records for Python's thread from now on: a client may have something to warn of when it is made, before
+/// anything needs the thread.
+pub fn keep_records() {
+    static SUBSCRIBED: std::sync::Once = std::sync::Once::new();
     SUBSCRIBED.call_once(|| {
         // This library's `tracing` is its own: there is no other subscriber.
         let _ = tracing::subscriber::set_global_default(Records);
     });
-    Ok(())
 }
 
 struct Records;

@@ -239,6 +239,21 @@ def test_other_audiences_have_tokens_of_their_own(server: AuthServer) -> None:
         assert server.token_requests == 2
 
 
+def test_what_clings_to_pasted_values_does_not_count(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
+    issuer, base_url = f' "{server.issuer}"\r\n', f"'{server.api_url}'\n"
+    for app_id, app_secret in [(f"{APP_ID}\n", f"{APP_SECRET}\r\n"), (f"\ufeff{APP_ID}", f"{APP_SECRET}\x00")]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "evertoken"), Client(app_id, app_secret, issuer=issuer, base_url=base_url) as api:
+            assert server.accepts(api.token())
+            assert "Authorization" in api.headers("GET", server.api_url)
+            api.set_credentials(app_id, app_secret)
+            until("it warns", lambda: "control character" in caplog.text)
+        assert "it is removed" in caplog.text
+        assert "Bearer" not in caplog.text
+    with Client(credentials=lambda: (f"{APP_ID}\r\n", f"{APP_SECRET}\n"), issuer=issuer, base_url=base_url) as api:
+        assert server.accepts(api.token())
+
+
 def test_logs_reach_the_logger(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
     server.fail("status", always=True)
     with caplog.at_level(logging.DEBUG, "evertoken"), server.client(token_timeout=1) as api:
