@@ -81,6 +81,8 @@ pub use grant::{
 };
 #[cfg(feature = "middleware")]
 pub use middleware::{TokenFuture, TokenLayer, TokenMiddleware, TokenService};
+#[doc(hidden)]
+pub use padding::trimmed_url;
 pub use renewal::{AccessToken, Event, Events, RenewalPolicy, State, Status};
 pub use secrecy::SecretString;
 pub use source::{Builder, Diagnosis, Finding, Level, Pass, Prefetch, TokenSource};

@@ -16,8 +16,9 @@ pub(crate) fn trimmed(text: &str) -> &str {
 }
 
 /// Removes control characters, white space and quotes from both ends of a URL or an API key, which begin and end with none
-/// of them.
-pub(crate) fn trimmed_url(text: &str) -> &str {
+/// of them. Public for the bindings, which resolve paths as well.
+#[doc(hidden)]
+pub fn trimmed_url(text: &str) -> &str {
     text.trim_matches(|c: char| is_stray(c) || c.is_whitespace() || QUOTES.contains(&c))
 }
 

@@ -2,11 +2,11 @@
 import { inspect } from 'node:util';
 
 import { Call } from './call.js';
-import { notify } from './callbacks.js';
 import { Core } from './core.js';
 import { attempt, mistake } from './error.js';
 import { type EventKind, type EventOf, Events } from './events.js';
 import { fetchOf } from './fetch.js';
+import { warnOf } from './log.js';
 import { type Handle, type NativeOptions, native } from './native.js';
 import { type ClientOptions, checkOptions, nativeOptions } from './options.js';
 import type { Status } from './status.js';
@@ -185,6 +185,7 @@ export class Client {
   setCredentials(appId: string, appSecret: string): void {
     if (typeof appId !== 'string' || typeof appSecret !== 'string') throw mistake('app id and app secret must be strings');
     attempt(() => native.setCredentials(this.#core.handle, appId, appSecret));
+    this.#core.warn();
   }
 
   /** Has a token fetched ahead of the first call. It starts at once; who awaits it knows that the service is ready. */
@@ -243,10 +244,7 @@ export class Client {
     try {
       await this.#core.close(this.close);
     } catch (error) {
-      const text = `evertoken: ${error instanceof Error ? error.message : error}`;
-      const { logger } = this.#core.extras;
-      if (logger) notify('the option `logger.warn`', logger, () => logger.warn?.(text));
-      else process.emitWarning(text, 'EvertokenWarning');
+      warnOf(error instanceof Error ? error.message : String(error), this.#core.extras.logger);
     }
   }
 

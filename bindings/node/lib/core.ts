@@ -3,7 +3,7 @@ import { debuglog } from 'node:util';
 import { answer, type CredentialFunction } from './credentials.js';
 import { attempt, type EvertokenError, mistake, told } from './error.js';
 import { eventOf, Listeners } from './events.js';
-import { logTo } from './log.js';
+import { logTo, warnOf } from './log.js';
 import { type Deliver, type Handle, type Letter, native } from './native.js';
 import type { ClientOptions } from './options.js';
 import { statusOf } from './status.js';
@@ -12,7 +12,7 @@ import { Waits } from './waits.js';
 // Of this moment, since tests replace the global one.
 const { now } = Date;
 
-if (debuglog('evertoken').enabled) native.debugToStderr();
+native.takeRecords(debuglog('evertoken').enabled);
 
 /** The client's end of its mailbox. Rust holds it strongly, so that it must not hold the client. */
 function deliverTo(ref: { core?: WeakRef<Core> }): Deliver {
@@ -64,6 +64,7 @@ export class Core {
     this.scheme = this.isDpop ? 'DPoP' : 'Bearer';
     const handle = attempt(open);
     this.handle = handle;
+    this.warn();
     const word = native.word(this.handle);
     if (word) this.#word = new Int32Array(word);
     else {
@@ -134,7 +135,13 @@ export class Core {
     return statusOf(native.status(this.handle));
   }
 
+  /** Passes on what Rust has to warn of and tells in no event. */
+  warn(): void {
+    for (const text of native.warnings()) warnOf(text, this.extras.logger);
+  }
+
   receive(letter: Letter): void {
+    this.warn();
     if (letter.event != null) {
       const event = eventOf(letter.event);
       this.listeners.emit(event);

@@ -7,7 +7,7 @@ export interface Logger {
   debug?(message: string): unknown;
   /** Of refused tokens and rotated credentials. */
   info?(message: string): unknown;
-  /** Of renewals that failed while a token is held, scopes that were not granted, and quotas. */
+  /** Of renewals that failed while a token is held, scopes that were not granted, quotas, and settings that look wrong. */
   warn?(message: string): unknown;
   /** Of renewals that failed with no token held. */
   error?(message: string): unknown;
@@ -46,4 +46,10 @@ export function logTo(logger: Logger, holdsToken: () => boolean): (event: Event)
     // A log that fails must not stop what it tells of.
     if (level) notify(`the option \`logger.${level}\``, logger, () => logger[level]?.(`evertoken: ${text}`));
   };
+}
+
+/** Warns of what no event tells: by the logger if there is one, else as a warning of the process. */
+export function warnOf(text: string, logger: Logger | undefined): void {
+  if (logger) notify('the option `logger.warn`', logger, () => logger.warn?.(`evertoken: ${text}`));
+  else process.emitWarning(`evertoken: ${text}`, 'EvertokenWarning');
 }

@@ -132,7 +132,8 @@ export interface Native {
     headers: [string, string][],
     repeatable: boolean,
   ): Letter | null;
-  debugToStderr(): void;
+  takeRecords(toStderr: boolean): void;
+  warnings(): string[];
   NativeAuthServer: new (lifetimeMs?: number, audience?: string) => NativeAuthServer;
 }
 

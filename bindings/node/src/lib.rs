@@ -9,10 +9,10 @@
 mod client;
 mod client_auth;
 mod credentials;
-mod debug;
 mod errors;
 mod events;
 mod home;
+mod log;
 mod mailbox;
 mod options;
 mod pass;

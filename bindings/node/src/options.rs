@@ -133,7 +133,7 @@ impl NativeOptions {
         let request = duration("renewal.requestTimeoutMs", self.request_timeout_ms)?;
         let policy = set(policy, request, RenewalPolicy::request_timeout);
         let settings = Settings {
-            base_url: self.base_url.as_deref().and_then(|url| Url::parse(url).ok()),
+            base_url: self.base_url.as_deref().and_then(|url| Url::parse(evertoken::trimmed_url(url)).ok()),
             issuer: self.issuer,
             token_url: self.token_url,
             audience: self.audience,

@@ -28,6 +28,34 @@ test('a token is fetched once and then read', async (t) => {
   assert.ok(Math.abs(status.expiresAt - Date.now() - status.expiresInMs) < 60_000);
 });
 
+test('what clings to pasted values does not count, and is warned of', async (t) => {
+  const server = await boxFor(t);
+  const [issuer, baseUrl] = [` "${server.issuer}"\r\n`, `'${server.apiUrl}'\n`];
+  for (const [appId, appSecret] of [
+    [`${APP_ID}\n`, `${APP_SECRET}\r\n`],
+    [`\ufeff${APP_ID}`, `${APP_SECRET}\0`],
+  ]) {
+    const lines = [];
+    const logger = { warn: (line) => lines.push(line) };
+    const api = new Client(appId, appSecret, { issuer, baseUrl, logger });
+    t.after(() => api.close());
+    assert.match(lines.join(), /the app id begins or ends with a control character.*it is removed.*the app secret/s);
+    assert.ok(server.accepts(await api.token()));
+    assert.equal((await api.fetch('orders')).status, 200);
+    api.setCredentials(APP_ID, `"${APP_SECRET}"`);
+    assert.match(lines.at(-1), /the app secret begins and ends with a quote; it is used as it is/);
+    assert.ok(!lines.join().replaceAll('app secret', '').includes(APP_SECRET));
+  }
+  const credentials = () => ({ appId: `${APP_ID}\r\n`, appSecret: `${APP_SECRET}\n` });
+  const api = new Client({ credentials, issuer });
+  t.after(() => api.close());
+  const warning = once(process, 'warning');
+  assert.ok(server.accepts(await api.token()));
+  const [{ name, message }] = await warning;
+  assert.equal(name, 'EvertokenWarning');
+  assert.match(message, /^evertoken: odd credentials: the app (id|secret) begins or ends with a control character/);
+});
+
 test('a thousand callers from cold make one request', async (t) => {
   const server = await boxFor(t);
   server.setLatency(100);

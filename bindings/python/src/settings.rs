@@ -190,7 +190,7 @@ impl Settings {
             token_params: token_params.unwrap_or_default(),
             client_auth: client_auth.map(Method::client_auth).transpose()?,
             dpop: dpop.map(|dpop| dpop.get().keyed(py)).transpose()?,
-            base_url,
+            base_url: base_url.map(|url| evertoken::trimmed_url(&url).to_owned()),
             trusted_origins: trusted_origins.unwrap_or_default(),
             allow_insecure_http,
             renewal,
@@ -269,7 +269,8 @@ impl Settings {
     /// Whom it asks: scheme, host and port.
     pub fn server(&self) -> String {
         let server = self.token_url.as_deref().or(self.issuer.as_deref());
-        let url = server.and_then(|server| evertoken::reqwest::Url::parse(server).ok());
+        let url =
+            server.and_then(|server| evertoken::reqwest::Url::parse(evertoken::trimmed_url(server)).ok());
         url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 
