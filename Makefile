@@ -34,7 +34,7 @@ MEMCHECK := valgrind --quiet --leak-check=full --show-leak-kinds=definite,indire
 # Every feature that Cargo.toml declares; `default`, which is empty, stands for none.
 FEATURES := $(shell sed -n '/^\[features\]/,/^\[dep/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' Cargo.toml)
 
-.PHONY: help test more fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx wrk bench-server fuzz fuzz-build audit fleet bench python bench-python node runtimes bench-node
+.PHONY: help test more fmt lint deny unit doc package examples simulation mutations both-providers leaks instructions leak-check valgrind nginx tinyproxy wrk bench-server fuzz fuzz-build audit fleet bench python bench-python node runtimes bench-node
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -64,7 +64,7 @@ lint: ## Formatting, and clippy with no feature, each alone, and all
 	bindings/features.sh
 	cargo clippy --locked --package evertoken-bindings --all-targets -- -D warnings
 
-unit: nginx ## All tests, examples and doc tests
+unit: nginx tinyproxy ## All tests, examples and doc tests
 	cargo test --locked --all-features --all-targets
 	cargo test --locked --package evertoken-bindings
 	cargo test --locked --all-features --doc
@@ -158,6 +158,9 @@ leak-check: valgrind ## Clients in every state under valgrind, which finds what 
 
 toolchain-%:
 	rustup run $* rustc --version || rustup toolchain install $* --profile minimal
+
+tinyproxy:
+	PATH="$$PATH:/usr/sbin" command -v tinyproxy || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y --no-install-recommends tinyproxy-bin; }
 
 nginx:
 	PATH="$$PATH:/usr/sbin" command -v nginx || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y --no-install-recommends nginx-light; }

@@ -47,6 +47,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod caught;
+mod cause;
 mod client;
 mod clock;
 mod credentials;

@@ -1,14 +1,16 @@
 //! How connections are made, to the authorization server and to the API.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Certificate, ClientBuilder, Identity};
 use url::Url;
 
+use crate::cause;
 use crate::error::{Error, Result};
 use crate::padding::trimmed_url;
-use crate::proxies::Proxies;
+use crate::proxies::{self, Proxies};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,10 +75,7 @@ impl Network {
     /// No error quotes the URL: it may hold a password.
     pub(crate) fn set_proxy(&mut self, url: &str) -> Result<()> {
         let parsed = Url::parse(trimmed_url(url)).map_err(|error| mistake("`proxy` is not a URL", error))?;
-        if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none_or(str::is_empty) {
-            return Err(Error::configuration("`proxy` is not an http(s) URL with a host"));
-        }
-        self.proxy = Some(parsed);
+        self.proxy = Some(proxies::complete(parsed)?);
         Ok(())
     }
 
@@ -84,32 +83,49 @@ impl Network {
         self.connect_timeout = Some(timeout).filter(|timeout| *timeout != CONNECT_TIMEOUT);
     }
 
-    /// Returns where requests of a client that is made of this go through a proxy.
+    /// Builds an HTTP client of all this and of what `set` adds, and returns it with the proxies that it uses.
+    ///
+    /// A machine without a certificate store is no obstacle: plain http to loopback needs none. That https fails there is
+    /// warned of, once per process.
     ///
     /// # Errors
     ///
-    /// If a variable of the environment names no usable proxy.
-    pub(crate) fn proxies(&self) -> Result<Proxies> {
-        match &self.proxy {
-            Some(proxy) => Ok(Proxies::Given(proxy.clone())),
-            None => Proxies::from_system(),
-        }
-    }
-
-    /// All of it, put into a client to be.
-    ///
-    /// # Errors
-    ///
-    /// If a variable of the environment names no usable proxy.
-    pub(crate) fn apply(&self, mut client: ClientBuilder) -> Result<ClientBuilder> {
-        client = client.connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
-        if !self.roots.is_empty() {
-            client = client.tls_certs_merge(self.roots.clone());
-        }
-        if let Some(identity) = &self.identity {
-            client = client.identity(identity.clone());
-        }
-        Ok(self.proxies()?.apply(client))
+    /// If a variable of the environment names no usable proxy, or if the client cannot be made.
+    pub(crate) fn build(
+        &self,
+        set: impl Fn(ClientBuilder) -> ClientBuilder,
+    ) -> Result<(reqwest::Client, Arc<Proxies>)> {
+        let proxies = Arc::new(match &self.proxy {
+            Some(proxy) => Proxies::Given(proxy.clone()),
+            None => Proxies::from_system()?,
+        });
+        let client = || {
+            let client =
+                set(ClientBuilder::new()).connect_timeout(self.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
+            let client = proxies::apply(&proxies, client);
+            match &self.identity {
+                Some(identity) => client.identity(identity.clone()),
+                None => client,
+            }
+        };
+        let full =
+            if self.roots.is_empty() { client() } else { client().tls_certs_merge(self.roots.clone()) };
+        let client = full.build().or_else(|error| {
+            // If it can be made without the machine's certificates, there are none.
+            let bare = client().tls_certs_only(self.roots.clone()).build().map_err(|_| error)?;
+            if cause::note_missing_store() {
+                tracing::warn!(
+                    target: "evertoken",
+                    problem = "https will fail: install the package ca-certificates, or set SSL_CERT_FILE or a root certificate",
+                    "no certificate authorities on this machine"
+                );
+            }
+            Ok(bare)
+        });
+        let client = client.map_err(|error: reqwest::Error| {
+            Error::configuration("the HTTP client cannot be made").with_source(error.without_url())
+        })?;
+        Ok((client, proxies))
     }
 }
 
@@ -156,7 +172,7 @@ mod tests {
             (identity(&key), "`client_certificate` holds no certificate"),
             (identity(&(other + &certificate)), "of another certificate"),
             (proxy("canary"), "`proxy` is not a URL"),
-            (proxy("socks5://canary:canary@proxy:1080"), "not an http(s) URL"),
+            (proxy("ftp://canary:canary@proxy:1080"), "no URL of a proxy"),
         ] {
             let error = outcome.unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Configuration);
@@ -178,6 +194,6 @@ mod tests {
         assert!(!network.is_default() && network.has_identity());
         let shown = format!("{network:?}");
         assert!(!shown.contains("canary") && !shown.contains("user"), "{shown}");
-        network.apply(ClientBuilder::new()).unwrap().build().unwrap();
+        network.build(|client| client).unwrap();
     }
 }

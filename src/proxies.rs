@@ -4,6 +4,7 @@
 //! machine. How connections are made otherwise is in `network`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -32,8 +33,20 @@ pub(crate) enum Proxies {
     /// Everywhere.
     Given(Url),
     /// By the rules of the environment and, on macOS and Windows, of the system.
-    System(Box<Matcher>),
+    System(Box<System>),
 }
+
+pub(crate) struct System {
+    matcher: Matcher,
+    /// The variables that name the proxies for plain http and for https.
+    http: Option<&'static str>,
+    https: Option<&'static str>,
+}
+
+/// What a proxy's URL may begin with.
+const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+/// That of SOCKS (RFC 1928 3).
+const SOCKS_PORT: u16 = 1080;
 
 impl Proxies {
     /// Reads the environment and the system's settings, as the HTTP client would.
@@ -54,23 +67,25 @@ impl Proxies {
         if none.split(',').any(|part| part.trim() == "*") {
             return Ok(Self::None);
         }
-        let [mut named, mut corrected] = [false; 2];
-        let mut value = |names| -> Result<String> {
-            let Some((name, value)) = first(names) else { return Ok(String::new()) };
+        let mut corrected = false;
+        let mut value = |names| -> Result<(String, Option<&'static str>)> {
+            let Some((name, value)) = first(names) else { return Ok((String::new(), None)) };
             let usable = usable(name, &value)?;
-            named |= !usable.is_empty();
             corrected |= usable != value;
-            Ok(usable)
+            let name = Some(name).filter(|_| !usable.is_empty());
+            Ok((usable, name))
         };
-        let [all, http, https] = [value(ALL)?, value(HTTP)?, value(HTTPS)?];
-        Ok(if corrected {
-            let matcher = Matcher::builder().all(all).http(http).https(https).no(none);
-            Self::System(matcher.build().into())
-        } else if named || cfg!(any(target_os = "macos", windows)) {
-            Self::System(Matcher::from_system().into())
+        let [(all, all_name), (http, http_name), (https, https_name)] =
+            [value(ALL)?, value(HTTP)?, value(HTTPS)?];
+        let (http_name, https_name) = (http_name.or(all_name), https_name.or(all_name));
+        let matcher = if corrected {
+            Matcher::builder().all(all).http(http).https(https).no(none).build()
+        } else if http_name.is_some() || https_name.is_some() || cfg!(any(target_os = "macos", windows)) {
+            Matcher::from_system()
         } else {
-            Self::None
-        })
+            return Ok(Self::None);
+        };
+        Ok(Self::System(System { matcher, http: http_name, https: https_name }.into()))
     }
 
     /// Returns the proxy for requests to this server, with its user and password.
@@ -81,24 +96,35 @@ impl Proxies {
         match self {
             Self::None => None,
             Self::Given(proxy) => Some(proxy.clone()),
-            Self::System(matcher) => with_user(&matcher.intercept(&server.as_str().parse().ok()?)?),
+            Self::System(system) => with_user(&system.matcher.intercept(&server.as_str().parse().ok()?)?),
         }
     }
 
-    /// Returns the origin of the proxy between us and this server, which is all that a message may show of it.
-    pub(crate) fn origin_for(&self, server: &Uri) -> Option<String> {
-        let proxy = self.of(&Url::parse(&server.to_string()).ok()?)?;
+    /// Describes the proxy between us and this server: its origin, which is all that a message may show of it, and what names
+    /// it. Returns None if there is no proxy.
+    pub(crate) fn shown_for(&self, server: &Uri) -> Option<String> {
+        let server = Url::parse(&server.to_string()).ok()?;
+        let proxy = self.of(&server)?;
         let port = proxy.port().map_or_else(String::new, |port| format!(":{port}"));
-        Some(format!("{}://{}{port}", proxy.scheme(), proxy.host_str().unwrap_or_default()))
+        let by = match self {
+            Self::None => return None,
+            Self::Given(_) => "`proxy`".to_owned(),
+            Self::System(system) => {
+                let name = if server.scheme() == "http" { system.http } else { system.https };
+                name.map_or_else(|| "the system's settings".to_owned(), |name| format!("`{name}`"))
+            }
+        };
+        Some(format!("{}://{}{port} (by {by})", proxy.scheme(), proxy.host_str().unwrap_or_default()))
     }
+}
 
-    /// Has a client use these proxies and no others.
-    pub(crate) fn apply(self, client: ClientBuilder) -> ClientBuilder {
-        match self {
-            Self::None => client.no_proxy(),
-            _ => client.proxy(Proxy::custom(move |server| self.of(server))),
-        }
+/// Has a client use these proxies and no others.
+pub(crate) fn apply(proxies: &Arc<Proxies>, client: ClientBuilder) -> ClientBuilder {
+    if let Proxies::None = **proxies {
+        return client.no_proxy();
     }
+    let proxies = proxies.clone();
+    client.proxy(Proxy::custom(move |server| proxies.of(server)))
 }
 
 /// Shows no more than which kind it is: the others hold passwords.
@@ -133,24 +159,41 @@ fn usable(name: &str, value: &str) -> Result<String> {
     match proxy
         .as_ref()
         .and_then(with_user)
-        .filter(|url| matches!(url.scheme(), "http" | "https") && !tail.contains('@'))
+        .filter(|url| SCHEMES.contains(&url.scheme()) && !tail.contains('@'))
     {
         Some(_) => Ok(usable),
         None => Err(Error::configuration(format!("the environment variable `{name}` names no usable proxy"))
             .advice(
-                "give it `http://host:port` or `https://host:port`, and percent-encode user and password",
+                "give it `http://host:port`, `https://host:port` or `socks5h://host:port`, and percent-encode user and password",
             )),
     }
 }
 
+/// Returns a proxy as the HTTP client takes it.
+///
+/// # Errors
+///
+/// If it has no host, or a scheme that is none of a proxy's.
+pub(crate) fn complete(mut proxy: Url) -> Result<Url> {
+    if !SCHEMES.contains(&proxy.scheme()) || proxy.host_str().is_none_or(str::is_empty) {
+        return Err(Error::configuration("`proxy` is no URL of a proxy")
+            .advice("give it `http://host:port`, `https://host:port` or `socks5h://host:port`"));
+    }
+    if proxy.scheme().starts_with("socks") && proxy.port().is_none() {
+        let _ = proxy.set_port(Some(SOCKS_PORT));
+    }
+    Ok(proxy)
+}
+
 /// The matcher keeps user and password apart from the URL, and the HTTP client wants them in it.
 fn with_user(proxy: &Intercept) -> Option<Url> {
-    let mut url = Url::parse(&proxy.uri().to_string()).ok()?;
+    let mut url = complete(Url::parse(&proxy.uri().to_string()).ok()?).ok()?;
     let basic = proxy.basic_auth().and_then(|basic| {
         let encoded = basic.to_str().ok()?.strip_prefix("Basic ")?;
         String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
     });
-    if let Some((user, password)) = basic.as_deref().and_then(|basic| basic.split_once(':')) {
+    let basic = basic.as_deref().and_then(|basic| basic.split_once(':'));
+    if let Some((user, password)) = basic.or_else(|| proxy.raw_auth()) {
         let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         url.set_username(&encoded(user)).ok()?;
         url.set_password(Some(&encoded(password))).ok()?;
@@ -198,9 +241,16 @@ mod tests {
             ("http://user:%2541@proxy:3128/", "http://user:%2541@proxy:3128/"),
             ("http://user@proxy:3128", "http://user@proxy:3128/"),
             ("proxy:3128", "http://proxy:3128/"),
+            ("socks5h://user:p@ss@proxy:1080", "socks5h://user:p%40ss@proxy:1080"),
+            ("SOCKS5://proxy", "socks5://proxy:1080"),
+            ("socks4a://proxy:9", "socks4a://proxy:9"),
         ] {
             let proxy = by(&[("HTTPS_PROXY", set)], "https://as.example/");
-            assert_eq!(proxy.as_deref(), Some(seen), "{set}");
+            assert_eq!(
+                proxy.as_deref().map(|url| url.trim_end_matches('/')),
+                Some(seen.trim_end_matches('/')),
+                "{set}"
+            );
         }
     }
 
@@ -221,7 +271,6 @@ mod tests {
         for (name, value) in [
             ("HTTPS_PROXY", "http://user:can/ary@proxy"),
             ("all_proxy", "ftp://canary"),
-            ("ALL_PROXY", "socks5h://canary:1080"),
             ("http_proxy", "a b"),
         ] {
             let error = Proxies::read(|asked| (asked == name).then(|| value.to_owned())).err().unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use reqwest::redirect::Policy;
 use tokio::runtime::{Handle, Id};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::network::Network;
 use crate::user_agent;
 
@@ -40,18 +40,18 @@ pub(super) fn shared(redirects: Redirects) -> Result<Arc<reqwest::Client>> {
 }
 
 pub(super) fn new(network: &Network, redirects: Redirects) -> Result<reqwest::Client> {
-    let policy = match redirects {
+    let policy = || match redirects {
         Redirects::Guarded => redirect_policy(),
         Redirects::Never => Policy::none(),
     };
-    network
-        .apply(reqwest::Client::builder())?
-        .redirect(policy)
-        // A query may hold what the next host need not know.
-        .referer(false)
-        .user_agent(user_agent::OURS)
-        .build()
-        .map_err(|error| Error::configuration("the HTTP client cannot be made").with_source(error))
+    let set = |client: reqwest::ClientBuilder| {
+        client
+            .redirect(policy())
+            // A query may hold what the next host need not know.
+            .referer(false)
+            .user_agent(user_agent::OURS)
+    };
+    network.build(set).map(|(client, _)| client)
 }
 
 /// The redirects that API calls follow: at most 10, and none further once one has led to another origin.

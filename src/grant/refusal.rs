@@ -8,6 +8,7 @@ use super::quota;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::response::Asked;
 use super::transport::{HandedOnBy, TransportError, TransportErrorKind};
+use crate::cause::Cause;
 use crate::error::{Error, ErrorKind};
 use crate::origin;
 
@@ -70,8 +71,13 @@ pub(super) fn unanswered(error: TransportError) -> Error {
         TransportErrorKind::TooLarge => ErrorKind::InvalidResponse,
         _ => ErrorKind::AuthServerUnavailable,
     };
-    let message = format!("{what}{}", through(error.proxy()));
-    Error::new(kind, message).with_source(error)
+    let why = error.cause().map_or_else(String::new, |cause| format!(": {cause}"));
+    let advice = error.cause().and_then(Cause::advice);
+    let unanswered = Error::new(kind, format!("{what}{}{why}", through(error.proxy()))).with_source(error);
+    match advice {
+        Some(advice) => unanswered.advice(advice),
+        None => unanswered,
+    }
 }
 
 /// Names the proxy in a message, if there is one: it may be the one at fault.

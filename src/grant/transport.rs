@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, header};
 use reqwest::{ClientBuilder, redirect, retry};
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::cause::{self, Cause};
+use crate::error::Result;
 use crate::network::Network;
 use crate::proxies::Proxies;
 use crate::user_agent;
@@ -54,13 +56,14 @@ pub enum TransportErrorKind {
 pub struct TransportError {
     kind: TransportErrorKind,
     proxy: Option<String>,
+    cause: Option<Cause>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl TransportError {
     /// An error of this kind.
     pub fn new(kind: TransportErrorKind) -> Self {
-        Self { kind, proxy: None, source: None }
+        Self { kind, proxy: None, cause: None, source: None }
     }
 
     /// The same with its cause, which must hold neither secrets nor tokens.
@@ -72,6 +75,11 @@ impl TransportError {
     /// The proxy that the request went through.
     pub(crate) fn proxy(&self) -> Option<&str> {
         self.proxy.as_deref()
+    }
+
+    /// Why there is no connection, if that is known.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
     }
 
     /// Of what kind it is.
@@ -88,7 +96,11 @@ impl fmt::Display for TransportError {
             TransportErrorKind::Interrupted => "the connection broke off before the answer was complete",
             TransportErrorKind::TooLarge => "the answer is longer than 1 MiB",
             TransportErrorKind::Other => "the request could not be sent",
-        })
+        })?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -116,7 +128,13 @@ impl From<reqwest::Error> for TransportError {
         } else {
             TransportErrorKind::Other
         };
-        Self::new(kind).with_source(error.without_url())
+        let cause = match kind {
+            TransportErrorKind::Connect => Cause::of(&error),
+            // With TLS 1.3 a server refuses a client's certificate behind the handshake.
+            TransportErrorKind::Interrupted => Cause::of_alert(&error),
+            _ => None,
+        };
+        Self { cause, ..Self::new(kind).with_source(error.without_url()) }
     }
 }
 
@@ -127,7 +145,7 @@ impl From<reqwest::Error> for TransportError {
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
     client: reqwest::Client,
-    proxies: Proxies,
+    proxies: Arc<Proxies>,
 }
 
 /// An answer's extension: the proxy that handed it on, and may have made it up, since there is no TLS to the server.
@@ -137,24 +155,17 @@ pub(crate) struct HandedOnBy(pub(crate) String);
 impl HttpTransport {
     /// A transport with these settings (proxies, certificates, time to connect).
     pub(crate) fn new(network: &Network) -> Result<Self> {
-        Self::over(network.apply(ClientBuilder::new())?, network.proxies()?)
-    }
-
-    fn over(builder: ClientBuilder, proxies: Proxies) -> Result<Self> {
-        builder
-            .user_agent(user_agent::OURS)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .pool_max_idle_per_host(0)
-            .http1_only()
-            .gzip(true)
-            .build()
-            .map(|client| Self { client, proxies })
-            .map_err(|error| {
-                Error::configuration("the HTTP client for token requests could not be built")
-                    .with_source(error.without_url())
-            })
+        let set = |client: ClientBuilder| {
+            client
+                .user_agent(user_agent::OURS)
+                .redirect(redirect::Policy::none())
+                .retry(retry::never())
+                .referer(false)
+                .pool_max_idle_per_host(0)
+                .http1_only()
+                .gzip(true)
+        };
+        network.build(set).map(|(client, proxies)| Self { client, proxies })
     }
 
     /// The default one, which the whole process shares for as long as anybody holds it.
@@ -180,7 +191,13 @@ impl HttpTransport {
         }
         let mut answer = self.client.execute(request).await?;
         let mut body = Zeroizing::new(Vec::new());
-        while let Some(chunk) = answer.chunk().await? {
+        loop {
+            let chunk = match answer.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(error) if is_end(&error, answer.headers()) && is_whole(&body) => break,
+                Err(error) => return Err(error.into()),
+            };
             if body.len() + chunk.len() > MAX_BODY {
                 return Err(TransportError::new(TransportErrorKind::TooLarge));
             }
@@ -191,6 +208,19 @@ impl HttpTransport {
         *response.headers_mut() = std::mem::take(answer.headers_mut());
         Ok(response)
     }
+}
+
+/// Returns whether the server closed a TLS connection without saying so (`close_notify`, RFC 8446 6.1) behind a body whose length
+/// nothing tells.
+fn is_end(error: &reqwest::Error, headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::CONTENT_LENGTH)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
+        && cause::is_end_of_stream(error)
+}
+
+/// Returns whether a body is a complete JSON object. One that was cut off by somebody in between is not.
+fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<&RawValue>(body).is_ok()
 }
 
 /// Grows by hand: a `Vec` that reallocates leaves what it held in freed memory, unwiped.
@@ -213,7 +243,7 @@ impl Transport for HttpTransport {
             let server = request.uri().clone();
             let mut outcome = self.exchange(request).await;
             if outcome.is_err() || server.scheme() == Some(&Scheme::HTTP) {
-                let proxy = self.proxies.origin_for(&server);
+                let proxy = self.proxies.shown_for(&server);
                 match (&mut outcome, proxy) {
                     (Ok(answer), Some(proxy)) => drop(answer.extensions_mut().insert(HandedOnBy(proxy))),
                     (Err(error), proxy) => error.proxy = proxy,

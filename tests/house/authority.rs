@@ -26,6 +26,14 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A certificate for this name that is valid between these years only, and its key.
+    pub fn issue_for_years(&self, name: &str, years: [i32; 2]) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        [params.not_before, params.not_after] = years.map(|year| rcgen::date_time_ymd(year, 1, 1));
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
     /// A client's certificate and its key.
     pub fn client(&self) -> String {
         self.client_named("client.test")

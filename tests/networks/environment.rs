@@ -25,8 +25,14 @@ async fn child(server: &Server, settings: &[(&str, &str)]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs one test of this file again, in a process of its own with these variables.
-async fn run(test: &str, settings: &[(&str, &str)]) -> Output {
+/// What the parent of a child told it, None in the parent itself.
+pub fn told() -> Option<String> {
+    std::env::var_os(CHILD)?;
+    std::env::var("EVERTOKEN_TEST_TOLD").ok()
+}
+
+/// Runs one test of this binary again, in a process of its own with these variables.
+pub async fn run(test: &str, settings: &[(&str, &str)]) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     for name in NAMES {
         child.env_remove(name).env_remove(name.to_lowercase());
@@ -157,8 +163,7 @@ async fn an_unusable_proxy_variable_is_named() {
         println!("outcome: {:?}", ClientBuilder::from_env().build().err());
         return;
     }
-    for (name, value) in [("ALL_PROXY", "socks5h://canary:1"), ("https_proxy", "http://user:can/ary@proxy:1")]
-    {
+    for (name, value) in [("ALL_PROXY", "ftp://canary:1"), ("https_proxy", "http://user:can/ary@proxy:1")] {
         let settings = [(name, value), ("EVERTOKEN_TOKEN_URL", "https://as.example/token")];
         let output = run("environment::an_unusable_proxy_variable_is_named", &settings).await;
         let said = String::from_utf8(output.stdout).unwrap();

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 #[path = "../house/authority.rs"]
 mod authority;
+mod causes;
 mod environment;
 #[path = "../house/mod.rs"]
 mod house;
 mod proxy;
+mod socks;
 mod tls;
 
 use std::time::Duration;
@@ -50,6 +52,36 @@ async fn a_private_authority_is_trusted_where_it_is_given() {
     // Beside those of the system, and one after the other.
     let two = client().root_certificate(Authority::new().pem()).root_certificate(authority.pem());
     assert_eq!(called(&two.build().unwrap()).await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn complete_document_needs_no_close_notify() {
+    let authority = Authority::new();
+    let server = Server::start(&authority, None).await;
+    let client = |server: &Server| {
+        TokenSource::builder("app", "s3cret")
+            .token_url(server.url("/token"))
+            .root_certificate(authority.pem())
+            .build()
+            .unwrap()
+    };
+    let half = &tls::TOKEN[..tls::TOKEN.len() - 1];
+    for (torn, is_whole) in [
+        (format!("\r\n{}\n", tls::TOKEN), true),
+        (format!("\r\n{half}"), false),
+        (format!("content-length: {}\r\n\r\n{}", tls::TOKEN.len() + 1, tls::TOKEN), false),
+        (format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{}\r\n", tls::TOKEN.len(), tls::TOKEN), false),
+    ] {
+        server.tear(&torn);
+        let source = client(&server);
+        let mut events = source.events();
+        source.prefetch();
+        match events.next().await {
+            Some(Event::Renewed { .. }) => assert!(is_whole, "{torn:?}"),
+            Some(Event::RenewalFailed { error, .. }) => assert!(!is_whole, "{torn:?}: {error}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -102,9 +134,9 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
     let error = called(&client).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AuthServerUnavailable);
     let shown = format!("{error} {error:?} {client:?}");
-    assert!(shown.contains("ProxyAuthRequired") && !shown.contains("canary"), "{shown}");
+    assert!(shown.contains("the proxy wants a user and a password") && !shown.contains("canary"), "{shown}");
     let named =
-        format!("authorization server, through the proxy {} [https://auth.test/token]", proxy.url(""));
+        format!("authorization server, through the proxy {} (by `proxy`): the proxy wants", proxy.url(""));
     assert!(error.to_string().contains(&named), "{error}");
 }
 

@@ -19,14 +19,20 @@ pub struct Server {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
     metadata: Arc<Mutex<String>>,
+    /// What is said instead of a token, cut off without a word.
+    torn: Arc<Mutex<Option<String>>>,
 }
 
-const TOKEN: &str = r#"{"access_token":"t0ken","token_type":"Bearer","expires_in":3600}"#;
+pub const TOKEN: &str = r#"{"access_token":"t0ken","token_type":"Bearer","expires_in":3600}"#;
 
 impl Server {
     /// A server of this authority; with `clients`, only for clients with a certificate under that.
     pub async fn start(authority: &Authority, clients: Option<&str>) -> Self {
-        let (certificate, key) = authority.issue(&["localhost", "127.0.0.1", "auth.test", "api.test"]);
+        Self::showing(authority.issue(&["localhost", "127.0.0.1", "auth.test", "api.test"]), clients).await
+    }
+
+    /// A server with this certificate and its key.
+    pub async fn showing((certificate, key): (String, String), clients: Option<&str>) -> Self {
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -45,7 +51,7 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(certificates, key).unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = Self { port, asked: Arc::default(), metadata: Arc::default() };
+        let server = Self { port, asked: Arc::default(), metadata: Arc::default(), torn: Arc::default() };
         let this = server.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -67,6 +73,15 @@ impl Server {
         if !asked.is_empty() {
             self.asked.lock().unwrap().push(asked);
         }
+        let torn = self.torn.lock().unwrap().clone();
+        if let Some(torn) = torn {
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{torn}");
+            let _ = socket.write_all(answer.as_bytes()).await;
+            let _ = socket.flush().await;
+            // Without `close_notify`.
+            let _ = socket.get_mut().0.shutdown().await;
+            return;
+        }
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
         let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         let _ = socket.write_all(answer.as_bytes()).await;
@@ -79,6 +94,11 @@ impl Server {
         *self.metadata.lock().unwrap() = format!(
             r#"{{"issuer":"{issuer}","token_endpoint":"{issuer}/token","mtls_endpoint_aliases":{{"token_endpoint":"{alias}"}}}}"#
         );
+    }
+
+    /// Has it answer everything with these header fields and this body, and close the connection without `close_notify`.
+    pub fn tear(&self, fields_and_body: &str) {
+        *self.torn.lock().unwrap() = Some(fields_and_body.to_owned());
     }
 
     pub fn port(&self) -> u16 {

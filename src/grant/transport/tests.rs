@@ -32,7 +32,7 @@ async fn serve(answer: Vec<u8>, connections: usize) -> (SocketAddr, tokio::task:
 }
 
 fn transport() -> HttpTransport {
-    HttpTransport::over(ClientBuilder::new().no_proxy(), Proxies::None).unwrap()
+    HttpTransport::new(&Network::default()).unwrap()
 }
 
 async fn post(transport: &HttpTransport, address: SocketAddr) -> Result<Response<Bytes>, TransportError> {
