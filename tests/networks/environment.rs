@@ -147,6 +147,33 @@ async fn plain_http_on_loopback_bypasses_a_given_proxy() {
 }
 
 #[tokio::test]
+async fn white_space_and_quotes_around_urls_do_not_count() {
+    let padded = |url: &str| format!(" \"{url}\"\r\n");
+    let server = AuthServer::start().await.unwrap();
+    let proxy = Proxy::refusing().await;
+    let client = evertoken::Client::builder(AuthServer::APP_ID, AuthServer::APP_SECRET)
+        .token_url(padded(&server.token_url()))
+        .trusted_origin(padded(&server.api_url()))
+        .revocation_url(padded(&server.revocation_url()))
+        .revoke_on_shutdown(true)
+        .proxy(padded(&proxy.url("")))
+        .build()
+        .unwrap();
+    let token = client.token().await.unwrap();
+    assert_eq!(client.get(server.api_url()).send().await.unwrap().status(), 200);
+    client.shutdown().await.unwrap();
+    assert_eq!(server.revocations(), 1);
+    let verifier =
+        Verifier::builder(padded(&server.issuer())).audience("https://api.example").build().unwrap();
+    assert!(verifier.verify(token.as_str()).await.is_ok());
+    let far = TokenSource::builder("app", "s3cret")
+        .token_url("https://auth.test/token")
+        .proxy(padded(&proxy.url("")));
+    far.build().unwrap().token().await.unwrap_err();
+    assert!(proxy.asked()[0].starts_with("CONNECT auth.test:443 "), "{:?}", proxy.asked());
+}
+
+#[tokio::test]
 async fn a_password_with_an_at_sign_reaches_the_proxy() {
     let authority = Authority::new();
     let server = Server::start(&authority, None).await;
