@@ -3,6 +3,7 @@
 mod about;
 mod assertion;
 mod client_auth;
+mod code;
 mod discovery;
 mod document;
 mod dpop;
@@ -53,6 +54,8 @@ use crate::padding::trimmed_url;
 
 pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
+#[cfg(feature = "server")]
+pub(crate) use code::known as known_code;
 pub(crate) use discovery::Discovery;
 pub use dpop::Dpop;
 pub(crate) use dpop::Possession;
