@@ -71,6 +71,16 @@ impl Scene {
             .unwrap()
     }
 
+    fn by_issuer(self: &Arc<Self>, seed: u64) -> TokenSource {
+        TokenSource::builder("app", "secret")
+            .issuer("https://as.example")
+            .clock(self.clock.clone())
+            .transport(Arc::new(Endpoint(self.clone())))
+            .seed(seed)
+            .build()
+            .unwrap()
+    }
+
     fn plain(self: &Arc<Self>, seed: u64) -> TokenSource {
         self.source(seed, AppCredentials::new("app", "secret"), RenewalPolicy::default())
     }
@@ -140,6 +150,13 @@ impl Transport for Endpoint {
             requests.len()
         };
         let deed = scene.script.lock().unwrap()(nth);
+        // The metadata, if they are asked for and there is a server that would give a token.
+        let deed = match deed {
+            Deed::Token(_) if request.method() == "GET" => {
+                answer(200, r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token"}"#)
+            }
+            deed => deed,
+        };
         Box::pin(async move {
             yield_now().await;
             let token = |life: u64| {
@@ -370,4 +387,55 @@ async fn a_new_caller_finds_out_that_the_server_has_recovered() {
         let (outcome, waited) = scene.outcome(call(&source)).await;
         assert!(outcome.is_ok() && waited < s(10), "{outcome:?} after {waited:?}");
     }
+}
+
+/// Keycloak answers so until its realms are there, and so do others before their routes are.
+#[tokio::test]
+async fn callers_of_a_server_that_is_starting_are_served_as_soon_as_it_is_up() {
+    for starting in [
+        answer(404, r#"{"error":"Realm does not exist"}"#),
+        answer(404, r#"{"error":"realm_not_found","error_description":"no such realm"}"#),
+        answer(404, "404 page not found"),
+        answer(405, ""),
+        answer(410, r#"{"error":"Gone"}"#),
+    ] {
+        for (seed, up_after) in [(1, 3), (2, 8), (3, 30), (4, 110), (5, 3), (6, 30), (7, 110)] {
+            let deed = starting.clone();
+            let scene = Scene::new(move |_| deed.clone());
+            let source = if seed < 5 { scene.plain(seed) } else { scene.by_issuer(seed) };
+            // A caller each second, of whom none is told before its deadline to give up.
+            let mut calls = Vec::new();
+            for _ in 0..up_after {
+                calls.push((scene.now(), call(&source)));
+                scene.pass(s(1)).await;
+            }
+            let up = scene.now();
+            scene.becomes(Deed::Token(3_600));
+            scene.pass(Duration::from_millis(3_500)).await;
+            assert!(source.current_token().is_some(), "{up_after} s: no token after {:?}", scene.times());
+            let late = call(&source);
+            assert!(scene.outcome(late).await.0.is_ok());
+            for (came, wait) in calls {
+                let outcome = wait.await.unwrap();
+                assert!(outcome.is_ok() || up - came >= s(6), "{up_after} s: {outcome:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_token_endpoint_is_tried_ever_more_slowly() {
+    let scene = Scene::new(|_| answer(404, r#"{"error":"Realm does not exist"}"#));
+    let source = scene.plain(1);
+    let began = scene.now();
+    for _ in 0..600 {
+        drop(call(&source));
+        scene.pass_in_steps(s(1), s(1)).await;
+    }
+    let late = scene.times().iter().filter(|at| **at - began > s(125)).count();
+    assert!((5..=12).contains(&late), "{late}");
+    let (outcome, waited) = scene.outcome(call(&source)).await;
+    let error = outcome.unwrap_err();
+    assert!(waited < s(1) && error.to_string().contains("Realm does not exist"), "{waited:?}: {error}");
+    assert!(error.to_string().contains("`token_url`") && error.is_retryable(), "{error}");
 }

@@ -380,6 +380,12 @@ pub(crate) fn is_authentication_refused(error: &Error) -> bool {
             && unauthorized.contains(&error.status()))
 }
 
+/// Whether the server answered that there is no token endpoint, or no metadata that name one: the address is wrong, or the
+/// server is starting.
+pub(crate) fn is_endpoint_missing(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidResponse && matches!(error.status(), Some(404 | 405 | 410))
+}
+
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")

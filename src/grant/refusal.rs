@@ -185,7 +185,7 @@ fn uncoded(status: StatusCode, through: &str) -> Error {
             ErrorKind::InvalidResponse,
             format!("no token endpoint answered, but {status}{through}"),
         )
-        .advice("check `token_url` or `issuer`"),
+        .advice("check `token_url` or `issuer`; a server that is starting may answer like this, too"),
         _ => Error::new(
             ErrorKind::InvalidResponse,
             format!("the token endpoint answered {status} without an OAuth error code{through}"),

@@ -8,7 +8,10 @@ use super::schedule::{self, Schedule};
 use super::slot::Held;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
+use crate::grant::is_endpoint_missing;
 
+/// Before the first token, an endpoint that is not there is taken for one of a server that is starting, for so long.
+const STARTING: Duration = Duration::from_secs(120);
 const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
 /// Between two wakings by a source of credentials: one that has something new each time must not make it a storm.
@@ -32,6 +35,10 @@ pub(crate) struct Plan {
     slow: bool,
     /// Since the first failure without a success.
     failing_since: Option<Moment>,
+    /// Since the first answer that there is no such endpoint, without a token from it ever.
+    missing_since: Option<Moment>,
+    /// A token has come before: the endpoint is the right one.
+    has_succeeded: bool,
     /// What a server asked for with Retry-After; it outlives a change of credential.
     hold_off: Option<Pause>,
     floor: Duration,
@@ -101,6 +108,8 @@ impl Plan {
             demanded: false,
             slow: false,
             failing_since: None,
+            missing_since: None,
+            has_succeeded: false,
             hold_off: None,
             floor: schedule::floor(Duration::MAX),
             forced: false,
@@ -199,6 +208,7 @@ impl Plan {
             _ => 0,
         };
         self.floor = schedule.floor;
+        self.has_succeeded = true;
         self.clear_failures();
         self.hold_off = None;
         self.wanted = false;
@@ -218,6 +228,8 @@ impl Plan {
         }
         if refused || !error.is_retryable() {
             self.note_refusal(now, &error, requests);
+        } else if is_endpoint_missing(&error) && !self.has_succeeded {
+            self.note_missing(now);
         }
         self.hold_off =
             error.retry_after().map(|wait| Pause { since: *now, length: self.backoff.spread(wait) });
@@ -241,6 +253,21 @@ impl Plan {
         self.demanded = false;
         self.pause = Some(Pause { since: *now, length: self.backoff.pause(remaining, failing, self.floor) });
         self.brisk = Some(Pause { since: *now, length: self.backoff.brisk() });
+    }
+
+    /// Replaces the backoff's pause by that for a server that is starting, which is short enough for callers to wait for. Later
+    /// the address is more likely wrong: it is tried as rarely as a credential that may have been refused. After a first
+    /// success it is right, and the server is being deployed anew: an outage like any other.
+    fn note_missing(&mut self, now: &Moment) {
+        let missing = now.since(self.missing_since.get_or_insert(*now));
+        if missing < STARTING {
+            let length = self.backoff.starting();
+            let shorter = |pause: Pause| Pause { length: pause.length.min(length), ..pause };
+            (self.pause, self.brisk) = (self.pause.map(shorter), None);
+        } else {
+            self.pause = Some(Pause { since: *now, length: self.backoff.check(u32::MAX) });
+            self.brisk = Some(Pause { since: *now, length: self.backoff.doubtful() });
+        }
     }
 
     /// Replaces the backoff's pause by that before the next check. Two checks come soon, for servers that replicate, but
@@ -309,6 +336,7 @@ impl Plan {
         self.brisk = None;
         self.forget_refusals();
         self.failing_since = None;
+        self.missing_since = None;
         self.failures = 0;
         self.last_error = None;
         self.refused = None;
@@ -478,6 +506,44 @@ mod tests {
             "{begun:?}"
         );
         assert!(!plan.is_rejected());
+    }
+
+    #[test]
+    fn a_missing_endpoint_is_tried_for_two_minutes_and_then_slowly() {
+        let missing = || Error::new(ErrorKind::InvalidResponse, "404").with_status(404);
+        for _ in 0..20 {
+            let begun = attempts(&mut plan(), 1_500, 1, missing);
+            let (early, late): (Vec<f64>, Vec<f64>) = begun.iter().partition(|begun| **begun < 120.0);
+            assert!((40..=125).contains(&early.len()), "{begun:?}");
+            assert!(early.windows(2).all(|pair| pair[1] - pair[0] <= 3.1), "{begun:?}");
+            // The attempt at the end of the two minutes is the first that is followed by a long pause.
+            assert!(
+                late[1..].windows(2).all(|pair| (60.0..=300.1).contains(&(pair[1] - pair[0]))),
+                "{begun:?}"
+            );
+        }
+        let mut plan = plan();
+        attempts(&mut plan, 200, 1, missing);
+        let due = plan.due_in(&at(200.0), None).unwrap();
+        plan.next(&at(200.0 + due.as_secs_f64()), None);
+        let error = plan.failed(&at(200.0 + due.as_secs_f64()), failure(missing(), 1), None);
+        assert!(error.is_retryable() && !plan.is_rejected());
+        assert!(plan.want() && plan.due_in(&at(200.0 + due.as_secs_f64()), None).unwrap() <= s(60));
+    }
+
+    #[test]
+    fn an_endpoint_that_has_given_a_token_and_is_missing_is_an_outage() {
+        let missing = || Error::new(ErrorKind::InvalidResponse, "404").with_status(404);
+        let mut plan = plan();
+        plan.next(&at(0.0), None);
+        take(&mut plan, 0.0, 10, None);
+        for second in 10..1_000 {
+            if let Next::Attempt { .. } = plan.next(&at(f64::from(second)), None) {
+                plan.failed(&at(f64::from(second)), failure(missing(), 1), None);
+            }
+        }
+        plan.want();
+        assert!(plan.due_in(&at(1_000.0), None).unwrap() <= s(8));
     }
 
     #[test]
