@@ -68,6 +68,8 @@ struct Inner {
     advice: Option<&'static str>,
     /// The server throttles this client, and no other.
     of_client: bool,
+    /// The server looked for the client's id or secret in the form body.
+    wants_body: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -130,6 +132,7 @@ impl Error {
             retry_after: None,
             advice: None,
             of_client: false,
+            wants_body: false,
             source: None,
         }))
     }
@@ -202,6 +205,16 @@ impl Error {
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only who has many clients can go by it"))]
     pub(crate) fn is_of_client(&self) -> bool {
         self.0.of_client
+    }
+
+    pub(crate) fn wanting_body(mut self, wants_body: bool) -> Self {
+        self.0.wants_body = wants_body;
+        self
+    }
+
+    /// Returns whether the server looked for the client's id or secret in the form body and may not have found them.
+    pub(crate) fn wants_body(&self) -> bool {
+        self.0.wants_body
     }
 
     /// Says in front what the caller was waiting for; kind and all particulars stay.

@@ -58,6 +58,7 @@ pub(super) fn classify(
             None => uncoded(status, &handed_on(answer)),
         }
     };
+    let error = error.wanting_body(wants_body(answer, code));
     let description = document.and_then(|document| description(document, status, code, quoter));
     error.with_oauth(code.map(|code| quoter.code(code)), description)
 }
@@ -101,6 +102,23 @@ fn oauth_code<'a>(answer: &Response<Bytes>, document: Option<&'a Document>) -> O
         .and_then(|document| document.text("error"))
         .and_then(|error| code::of(error, answer.status()))
         .or_else(|| challenged_code(answer))
+}
+
+/// Whether a server that did not understand the request names the client's id or secret, as one does that looks for them in
+/// the form body only. It is looked for in all that was answered, since servers put it into fields of their own.
+fn wants_body(answer: &Response<Bytes>, code: Option<&str>) -> bool {
+    let is_malformed = matches!(answer.status().as_u16(), 200..=299 | 400 | 401 | 403 | 422)
+        && code.is_none_or(|code| code == "invalid_request");
+    let body = String::from_utf8_lossy(answer.body()).to_ascii_lowercase();
+    let names = [
+        "client_id",
+        "client_secret",
+        "clientid",
+        "client id",
+        "client credentials",
+        "client authentication",
+    ];
+    is_malformed && names.iter().any(|name| body.contains(name))
 }
 
 fn names(error: &str, status: StatusCode) -> bool {

@@ -8,10 +8,12 @@ use super::schedule::{self, Schedule};
 use super::slot::Held;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
-use crate::grant::is_endpoint_missing;
+use crate::grant::{MOST, is_endpoint_missing};
 
 /// Before the first token, an endpoint that is not there is taken for one of a server that is starting, for so long.
 const STARTING: Duration = Duration::from_secs(120);
+/// After a first refusal, in which no more than `MOST` requests are sent.
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
 const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
 /// Between two wakings by a source of credentials: one that has something new each time must not make it a storm.
@@ -56,6 +58,7 @@ pub(crate) struct Plan {
     /// the credentials, and how many requests that took.
     refusals: u32,
     spent: u32,
+    refused_since: Option<Moment>,
     /// How many of them were for the credential.
     credential_refusals: u32,
     pub(crate) failures: u32,
@@ -120,6 +123,7 @@ impl Plan {
             unused: 0,
             refusals: 0,
             spent: 0,
+            refused_since: None,
             credential_refusals: 0,
             failures: 0,
             last_error: None,
@@ -274,6 +278,7 @@ impl Plan {
     /// only if that makes no more than five token requests in the first minute: some servers lock a client that is
     /// refused too often.
     fn note_refusal(&mut self, now: &Moment, error: &Error, requests: u32) {
+        self.refused_since.get_or_insert(*now);
         self.spent = self.spent.saturating_add(requests);
         let affordable = match self.spent {
             0..=3 => 0,
@@ -287,7 +292,11 @@ impl Plan {
         let backoff = self.pause.filter(|_| is_doubtful).map(|pause| pause.length);
         let (length, brisk) = match backoff {
             Some(pause) => {
-                let least = self.backoff.doubtful();
+                let spent = self.spent >= MOST;
+                let minute = self.refused_since.filter(|_| spent);
+                let minute =
+                    minute.map_or(Duration::ZERO, |since| Pause { since, length: FIRST_MINUTE }.left(now));
+                let least = self.backoff.doubtful().max(minute);
                 (pause.max(least), Some(Pause { since: *now, length: least }))
             }
             None => (self.backoff.check(nth), None),
@@ -301,9 +310,12 @@ impl Plan {
         self.brisk = brisk;
     }
 
-    /// How often the credential that is in use has been refused already.
-    pub(crate) fn credential_refusals(&self) -> u32 {
-        self.credential_refusals
+    /// How often the credential that is in use has been refused already, and how many token requests an attempt may send now:
+    /// what is left of those for the first minute, and one at least.
+    pub(crate) fn credential_refusals(&self, now: &Moment) -> (u32, u32) {
+        let is_early = self.refused_since.is_some_and(|since| now.since(&since) < FIRST_MINUTE);
+        let most = if is_early { MOST.saturating_sub(self.spent).max(1) } else { MOST };
+        (self.credential_refusals, most)
     }
 
     /// A credential that was set by hand and not tried yet wakes everything but a server's Retry-After.
@@ -329,6 +341,7 @@ impl Plan {
 
     fn forget_refusals(&mut self) {
         (self.refusals, self.spent, self.credential_refusals) = (0, 0, 0);
+        self.refused_since = None;
     }
 
     fn clear_failures(&mut self) {
@@ -384,7 +397,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::is_authentication_refused;
+    use crate::grant::may_be_refused;
     use crate::renewal::token::AccessToken;
     use crate::secret::{Scheme, TokenText};
 
@@ -450,7 +463,7 @@ mod tests {
     }
 
     fn failure(error: Error, requests: u32) -> Failure {
-        let refused = is_authentication_refused(&error);
+        let refused = may_be_refused(&error);
         Failure { error, requests, refused }
     }
 
