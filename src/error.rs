@@ -7,7 +7,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). The refresher checks
+    /// The authorization server refuses the credential (RFC 6749 5.2): `invalid_client`, or a 401 with another code that may be
+    /// about the client. Whatever else could have been meant was tried. The refresher checks
     /// again after some 5 s and some 20 s, since a new secret may not be known everywhere yet, then every 1 to 5 minutes, and
     /// at once if the credential changes.
     CredentialsRejected,

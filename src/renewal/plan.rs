@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     slow: bool,
     /// Since the first failure without a success.
     failing_since: Option<Moment>,
-    /// Since the first answer that there is no such endpoint, without a token from it ever.
+    /// Since when every answer has been that there is no such endpoint, without a token from it ever.
     missing_since: Option<Moment>,
     /// A token has come before: the endpoint is the right one.
     has_succeeded: bool,
@@ -230,9 +230,13 @@ impl Plan {
         if refused {
             self.credential_refusals = self.credential_refusals.saturating_add(1);
         }
+        let is_missing = is_endpoint_missing(&error) && !self.has_succeeded;
+        if !is_missing {
+            self.missing_since = None;
+        }
         if refused || !error.is_retryable() {
             self.note_refusal(now, &error, requests);
-        } else if is_endpoint_missing(&error) && !self.has_succeeded {
+        } else if is_missing {
             self.note_missing(now);
         }
         self.hold_off =
@@ -535,7 +539,13 @@ mod tests {
                 "{begun:?}"
             );
         }
+        // What was something else in between may still be starting.
         let mut plan = plan();
+        attempts(&mut plan, 100, 1, missing);
+        plan.failed(&at(110.0), failure(unavailable(), 1), None);
+        let error = plan.failed(&at(150.0), failure(missing(), 1), None);
+        assert!(error.retry_after().unwrap() <= s(3), "{error}");
+        let mut plan = self::plan();
         attempts(&mut plan, 200, 1, missing);
         let due = plan.due_in(&at(200.0), None).unwrap();
         plan.next(&at(200.0 + due.as_secs_f64()), None);
