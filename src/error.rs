@@ -7,7 +7,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The authorization server knows the credential and refuses it (`invalid_client`, RFC 6749 5.2). The refresher checks
+    /// The authorization server refuses the credential (RFC 6749 5.2): `invalid_client`, or a 401 with another code that may be
+    /// about the client. Whatever else could have been meant was tried. The refresher checks
     /// again after some 5 s and some 20 s, since a new secret may not be known everywhere yet, then every 1 to 5 minutes, and
     /// at once if the credential changes.
     CredentialsRejected,
@@ -68,6 +69,8 @@ struct Inner {
     advice: Option<&'static str>,
     /// The server throttles this client, and no other.
     of_client: bool,
+    /// The server looked for the client's id or secret in the form body.
+    wants_body: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -130,6 +133,7 @@ impl Error {
             retry_after: None,
             advice: None,
             of_client: false,
+            wants_body: false,
             source: None,
         }))
     }
@@ -202,6 +206,16 @@ impl Error {
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only who has many clients can go by it"))]
     pub(crate) fn is_of_client(&self) -> bool {
         self.0.of_client
+    }
+
+    pub(crate) fn wanting_body(mut self, wants_body: bool) -> Self {
+        self.0.wants_body = wants_body;
+        self
+    }
+
+    /// Returns whether the server looked for the client's id or secret in the form body and may not have found them.
+    pub(crate) fn wants_body(&self) -> bool {
+        self.0.wants_body
     }
 
     /// Says in front what the caller was waiting for; kind and all particulars stay.

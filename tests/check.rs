@@ -70,7 +70,7 @@ async fn a_wrong_secret() {
     let server = AuthServer::start().await.unwrap();
     let diagnosis = TokenSource::builder(AuthServer::APP_ID, "wr0ng").issuer(server.issuer()).check().await;
     assert_finds(&server, &diagnosis, "discovery", Level::Ok, &[]);
-    let words = ["invalid_client", "HTTP 401", "client_secret_basic", "check app id and app secret"];
+    let words = ["invalid_client", "HTTP 401", "client_secret_post", "check app id and app secret"];
     assert_finds(&server, &diagnosis, "token", Level::Fail, &words);
 }
 

@@ -7,10 +7,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use evertoken::http::{Request, Response};
 use evertoken::testing::{ManualClock, TimeSource, Transport, TransportError};
-use evertoken::{AccessToken, AppCredentials, ErrorKind, RenewalPolicy, Result, State, TokenSource};
+use evertoken::{AccessToken, AppCredentials, Dpop, ErrorKind, RenewalPolicy, Result, State, TokenSource};
 use tokio::task::{JoinHandle, yield_now};
 
 const TICK: Duration = Duration::from_millis(50);
@@ -42,8 +44,10 @@ fn refused() -> Deed {
 struct Scene {
     clock: Arc<ManualClock>,
     script: Mutex<Box<dyn Fn(usize) -> Deed + Send>>,
-    /// When each request came, and its `Authorization`.
+    /// When each request came, and the secret in it, as it was sent.
     requests: Mutex<Vec<(Duration, String)>>,
+    /// The secret that is right, as it has to be sent, whatever the script says.
+    right: Mutex<Option<&'static str>>,
 }
 
 impl Scene {
@@ -52,6 +56,7 @@ impl Scene {
             clock: Arc::new(ManualClock::default()),
             script: Mutex::new(Box::new(script)),
             requests: Mutex::default(),
+            right: Mutex::default(),
         })
     }
 
@@ -61,11 +66,30 @@ impl Scene {
         credentials: AppCredentials,
         policy: RenewalPolicy,
     ) -> TokenSource {
-        TokenSource::builder_with(credentials)
+        self.source_with(seed, credentials, policy, None)
+    }
+
+    fn source_with(
+        self: &Arc<Self>,
+        seed: u64,
+        credentials: AppCredentials,
+        policy: RenewalPolicy,
+        dpop: Option<Dpop>,
+    ) -> TokenSource {
+        let builder = TokenSource::builder_with(credentials)
             .token_url("https://as.example/token")
             .clock(self.clock.clone())
             .transport(Arc::new(Endpoint(self.clone())))
             .renewal(policy)
+            .seed(seed);
+        dpop.into_iter().fold(builder, |builder, dpop| builder.dpop(dpop)).build().unwrap()
+    }
+
+    fn by_issuer(self: &Arc<Self>, seed: u64) -> TokenSource {
+        TokenSource::builder("app", "secret")
+            .issuer("https://as.example")
+            .clock(self.clock.clone())
+            .transport(Arc::new(Endpoint(self.clone())))
             .seed(seed)
             .build()
             .unwrap()
@@ -77,6 +101,15 @@ impl Scene {
 
     fn becomes(&self, deed: Deed) {
         *self.script.lock().unwrap() = Box::new(move |_| deed.clone());
+    }
+
+    fn accepts(&self, secret: &'static str) {
+        *self.right.lock().unwrap() = Some(secret);
+    }
+
+    /// The secrets that came, as they were sent.
+    fn shown(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(_, secret)| secret.clone()).collect()
     }
 
     fn times(&self) -> Vec<Duration> {
@@ -124,6 +157,21 @@ fn call(source: &TokenSource) -> JoinHandle<Result<AccessToken>> {
     tokio::spawn(async move { source.token().await })
 }
 
+/// The secret in a request, as it was sent: by Basic, or in the body.
+fn secret_in(request: &Request<Bytes>) -> String {
+    if let Some(header) = request.headers().get("authorization") {
+        let pair = STANDARD.decode(header.to_str().unwrap().strip_prefix("Basic ").unwrap()).unwrap();
+        let pair = String::from_utf8(pair).unwrap();
+        // The id of these tests has a colon at most where the secret has none.
+        return pair.strip_prefix("a:p:").unwrap_or_else(|| pair.split_once(':').unwrap().1).to_owned();
+    }
+    let form = std::str::from_utf8(request.body()).unwrap();
+    let secret = form.split('&').find_map(|pair| pair.strip_prefix("client_secret="));
+    secret.map_or_else(String::new, |secret| {
+        format!("{} in the body", percent_encoding::percent_decode_str(secret).decode_utf8().unwrap())
+    })
+}
+
 struct Endpoint(Arc<Scene>);
 
 impl Transport for Endpoint {
@@ -132,14 +180,23 @@ impl Transport for Endpoint {
         request: Request<Bytes>,
     ) -> Pin<Box<dyn Future<Output = std::result::Result<Response<Bytes>, TransportError>> + Send + '_>> {
         let scene = &self.0;
-        let header = request.headers().get("authorization");
-        let header = header.map_or("", |value| value.to_str().unwrap()).to_owned();
+        let secret = secret_in(&request);
         let nth = {
             let mut requests = scene.requests.lock().unwrap();
-            requests.push((scene.now(), header));
+            requests.push((scene.now(), secret.clone()));
             requests.len()
         };
-        let deed = scene.script.lock().unwrap()(nth);
+        let deed = match *scene.right.lock().unwrap() {
+            Some(right) if right == secret => Deed::Token(3_600),
+            _ => scene.script.lock().unwrap()(nth),
+        };
+        // The metadata, if they are asked for and there is a server that would give a token.
+        let deed = match deed {
+            Deed::Token(_) if request.method() == "GET" => {
+                answer(200, r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/token"}"#)
+            }
+            deed => deed,
+        };
         Box::pin(async move {
             yield_now().await;
             let token = |life: u64| {
@@ -255,30 +312,135 @@ async fn a_new_secret_that_is_refused_at_first_is_checked_again_soon() {
     assert!(source.current_token().is_some());
 }
 
+/// All that can be tried together: other forms of Basic, the body, the next secret, a source that is asked again, and nonces.
 #[tokio::test]
 async fn a_refused_credential_makes_five_requests_in_its_first_minute_at_most() {
-    for (name, credentials) in [
-        ("plain", AppCredentials::new("app", "secret")),
-        ("with two forms", AppCredentials::new("app", "s+t:u")),
-        ("with a next secret", AppCredentials::new("app", "secret").next_secret("other")),
-        ("with both", AppCredentials::new("a:p", "s+t").next_secret("o+t")),
+    let app = AppCredentials::new;
+    for (name, credentials, first) in [
+        ("plain", app("app", "secret"), "secret, secret in the body"),
+        ("special", app("app", "s+t:u"), "s%2Bt%3Au, s+t:u, s+t:u in the body"),
+        (
+            "next",
+            app("app", "secret").next_secret("other"),
+            "secret, other, secret in the body, other in the body",
+        ),
+        (
+            "special, next",
+            app("a:p", "s+t").next_secret("other"),
+            "s%2Bt, other, s+t, s+t in the body, other",
+        ),
+        (
+            "next special",
+            app("app", "secret").next_secret("o+t"),
+            "secret, o%2Bt, secret in the body, o+t, o+t in the body",
+        ),
+        ("both special", app("app", "s+t").next_secret("o+t"), "s%2Bt, o%2Bt, s+t, s+t in the body, o+t"),
     ] {
-        for deed in
-            [refused(), answer(403, ""), answer(401, "no"), answer(400, r#"{"error":"invalid_scope"}"#)]
-        {
-            let scene = Scene::new(move |_| deed.clone());
-            let source = scene.source(3, credentials.clone(), RenewalPolicy::default());
-            let began = scene.now();
-            for _ in 0..10 * 60 {
+        for (status, body, is_about_client) in [
+            (401, r#"{"error":"invalid_client"}"#, true),
+            (401, r#"{"error":"bad_credentials"}"#, true),
+            (401, "no", true),
+            (403, "", true),
+            (400, "", true),
+            (400, r#"{"error":"unauthorized_client"}"#, true),
+            (403, r#"{"error":"unauthorized_client"}"#, true),
+            (400, r#"{"error":"invalid_grant"}"#, true),
+            (400, r#"{"error":"incorrect_client_credentials"}"#, true),
+            (400, r#"{"error":"invalid_request"}"#, false),
+            (422, r#"{"detail":[{"loc":["body","client_id"]}]}"#, false),
+            (400, r#"{"error":"invalid_scope"}"#, false),
+        ] {
+            for nonces in [false, true] {
+                let scene = Scene::new(move |nth| match nth {
+                    1 if nonces => Deed::Answer(
+                        400,
+                        vec![("dpop-nonce", "n0nce".into())],
+                        r#"{"error":"use_dpop_nonce"}"#,
+                    ),
+                    _ => answer(status, body),
+                });
+                let dpop = nonces.then(Dpop::new);
+                let source = scene.source_with(3, credentials.clone(), RenewalPolicy::default(), dpop);
+                let began = scene.now();
                 drop(call(&source));
-                scene.pass_in_steps(s(1), s(1)).await;
+                settle().await;
+                let all = scene.shown();
+                let shown = if nonces { &all[1..] } else { &all[..] };
+                let expected: Vec<&str> = first.split(", ").collect();
+                let what = format!("{name}: {status} {body}, nonces: {nonces}");
+                if is_about_client {
+                    assert_eq!(shown, &expected[..shown.len()], "{what}");
+                    assert_eq!(all.len(), (expected.len() + usize::from(nonces)).min(5), "{what}");
+                } else {
+                    assert!(
+                        shown.len() <= 2 && shown.iter().all(|way| !way.starts_with('o')),
+                        "{what}: {shown:?}"
+                    );
+                }
+                // Somebody waits all the time; after the first minute in longer steps.
+                for step in [s(1); 60].into_iter().chain([s(6); 90]) {
+                    drop(call(&source));
+                    scene.pass_in_steps(step, step).await;
+                }
+                let times: Vec<_> = scene.times().iter().map(|at| *at - began).collect();
+                let early = times.iter().filter(|at| **at < s(60)).count();
+                assert!((2..=5).contains(&early), "{what}: {times:?}");
+                let late = times.iter().filter(|at| **at >= s(60)).count();
+                assert!((1..=25).contains(&late), "{what}: {times:?}");
             }
-            let times: Vec<_> = scene.times().iter().map(|at| *at - began).collect();
-            let early = times.iter().filter(|at| **at < s(60)).count();
-            assert!((2..=5).contains(&early), "{name}: {times:?}");
-            let late = times.iter().filter(|at| **at >= s(60)).count();
-            assert!((1..=20).contains(&late), "{name}: {times:?}");
         }
+    }
+}
+
+/// Whatever is right is found in the first attempt, as long as that makes no more than five requests.
+#[tokio::test]
+async fn the_first_refusal_has_everything_tried_that_could_have_been_meant() {
+    let app = AppCredentials::new;
+    for (credentials, right, requests) in [
+        (app("app", "secret"), "secret in the body", 2),
+        (app("app", "s+t"), "s+t", 2),
+        (app("app", "s+t"), "s+t in the body", 3),
+        (app("app", "secret").next_secret("other"), "other", 2),
+        (app("app", "secret").next_secret("other"), "other in the body", 4),
+        (app("app", "s+t").next_secret("o+t"), "o%2Bt", 2),
+        (app("app", "s+t").next_secret("o+t"), "s+t in the body", 4),
+        (app("app", "s+t").next_secret("o+t"), "o+t", 5),
+    ] {
+        for (status, body) in [
+            (401, r#"{"error":"invalid_client"}"#),
+            (400, r#"{"error":"unauthorized_client"}"#),
+            (403, r#"{"error":"unauthorized_client"}"#),
+            (400, r#"{"error":"invalid_grant"}"#),
+            (401, r#"{"error":"bad_credentials"}"#),
+            (403, "forbidden"),
+            (400, ""),
+        ] {
+            let scene = Scene::new(move |_| answer(status, body));
+            scene.accepts(right);
+            let source = scene.source(3, credentials.clone(), RenewalPolicy::default());
+            let (outcome, waited) = scene.outcome(call(&source)).await;
+            assert!(outcome.is_ok() && waited < s(1), "{right}: {status} {body}: {outcome:?}");
+            assert_eq!(scene.times().len(), requests, "{right}: {status} {body}: {:?}", scene.shown());
+            // And it is remembered, for other tokens as well.
+            let other = source.with("https://other.example", ["x"]).unwrap();
+            assert!(scene.outcome(call(&other)).await.0.is_ok());
+            assert_eq!(scene.times().len(), requests + 1, "{right}: {:?}", scene.shown());
+        }
+    }
+}
+
+/// A secret that the server learns of late is found by the checks, in whatever way it has to be sent.
+#[tokio::test]
+async fn what_becomes_right_later_is_found_in_its_turn() {
+    for right in ["s%2Bt", "s+t", "s+t in the body", "o%2Bt", "o+t", "o+t in the body"] {
+        let scene = Scene::new(|_| refused());
+        let source =
+            scene.source(3, AppCredentials::new("app", "s+t").next_secret("o+t"), RenewalPolicy::default());
+        drop(call(&source));
+        scene.pass_in_steps(s(1), s(3)).await;
+        scene.accepts(right);
+        scene.pass_in_steps(s(1), s(3 * 3_600)).await;
+        assert!(source.current_token().is_some(), "{right}: {:?}", scene.shown());
     }
 }
 
@@ -370,4 +532,55 @@ async fn a_new_caller_finds_out_that_the_server_has_recovered() {
         let (outcome, waited) = scene.outcome(call(&source)).await;
         assert!(outcome.is_ok() && waited < s(10), "{outcome:?} after {waited:?}");
     }
+}
+
+/// Keycloak answers so until its realms are there, and so do others before their routes are.
+#[tokio::test]
+async fn callers_of_a_server_that_is_starting_are_served_as_soon_as_it_is_up() {
+    for starting in [
+        answer(404, r#"{"error":"Realm does not exist"}"#),
+        answer(404, r#"{"error":"realm_not_found","error_description":"no such realm"}"#),
+        answer(404, "404 page not found"),
+        answer(405, ""),
+        answer(410, r#"{"error":"Gone"}"#),
+    ] {
+        for (seed, up_after) in [(1, 3), (2, 8), (3, 30), (4, 110), (5, 3), (6, 30), (7, 110)] {
+            let deed = starting.clone();
+            let scene = Scene::new(move |_| deed.clone());
+            let source = if seed < 5 { scene.plain(seed) } else { scene.by_issuer(seed) };
+            // A caller each second, of whom none is told before its deadline to give up.
+            let mut calls = Vec::new();
+            for _ in 0..up_after {
+                calls.push((scene.now(), call(&source)));
+                scene.pass(s(1)).await;
+            }
+            let up = scene.now();
+            scene.becomes(Deed::Token(3_600));
+            scene.pass(Duration::from_millis(3_500)).await;
+            assert!(source.current_token().is_some(), "{up_after} s: no token after {:?}", scene.times());
+            let late = call(&source);
+            assert!(scene.outcome(late).await.0.is_ok());
+            for (came, wait) in calls {
+                let outcome = wait.await.unwrap();
+                assert!(outcome.is_ok() || up - came >= s(6), "{up_after} s: {outcome:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_token_endpoint_is_tried_ever_more_slowly() {
+    let scene = Scene::new(|_| answer(404, r#"{"error":"Realm does not exist"}"#));
+    let source = scene.plain(1);
+    let began = scene.now();
+    for _ in 0..600 {
+        drop(call(&source));
+        scene.pass_in_steps(s(1), s(1)).await;
+    }
+    let late = scene.times().iter().filter(|at| **at - began > s(125)).count();
+    assert!((5..=12).contains(&late), "{late}");
+    let (outcome, waited) = scene.outcome(call(&source)).await;
+    let error = outcome.unwrap_err();
+    assert!(waited < s(1) && error.to_string().contains("Realm does not exist"), "{waited:?}: {error}");
+    assert!(error.to_string().contains("`token_url`") && error.is_retryable(), "{error}");
 }

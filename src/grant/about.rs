@@ -5,7 +5,6 @@ use http::Response;
 use url::Url;
 
 use super::assertion::Recipient;
-use super::client_auth::ClientAuth;
 use super::discovery::Metadata;
 use super::request::form;
 use super::response::Asked;
@@ -29,7 +28,8 @@ impl TokenEndpoint {
         let (token_endpoint, announced) = self.find(clock, credentials).await?;
         let metadata = announced.as_deref();
         let url = find(metadata).map_err(|error| error.with_server(self.server()))?;
-        let auth = self.proven_auth(metadata, credentials)?;
+        // The method that got the token.
+        let (auth, ..) = self.methods(&token_endpoint, metadata, credentials, None)?;
         let to = Recipient { metadata, token_endpoint: &token_endpoint };
         let assertion = auth.assertion(to, credentials, clock).await;
         let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
@@ -58,23 +58,5 @@ impl TokenEndpoint {
             answered: clock.now(),
         };
         judged(&answer, &asked).map_err(|error| auth.advised(error))
-    }
-
-    /// The method that got the token.
-    pub(super) fn proven_auth(
-        &self,
-        metadata: Option<&Metadata>,
-        credentials: &Credentials,
-    ) -> Result<ClientAuth> {
-        if let Some(fixed) = &self.auth {
-            return Ok(fixed.clone());
-        }
-        let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
-        let chosen = ClientAuth::announced(methods).map_err(|error| error.with_server(self.server()))?;
-        let proven = self.proven.get(credentials.generation);
-        Ok(match (chosen, proven) {
-            (ClientAuth::ClientSecretBasic, Some(basic)) => basic.into(),
-            (chosen, _) => chosen,
-        })
     }
 }

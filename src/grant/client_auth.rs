@@ -1,5 +1,3 @@
-use std::sync::{Mutex, PoisonError};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,9 +13,11 @@ use crate::secret::ExposeSecret;
 
 /// How the client shows the token endpoint who it is (RFC 6749 2.3.1, RFC 7523 2.2, RFC 8705 2).
 ///
-/// Where none is set, what the server's metadata announces chooses, `ClientSecretBasic` before `ClientSecretPost`
-/// before `ClientSecretJwt`, and `ClientSecretBasic` where they say nothing; only then is `ClientSecretBasicRaw` tried
-/// as well, where the two differ and the first was refused. A method that was set is never departed from.
+/// If none is set, what the server's metadata announces chooses, `ClientSecretBasic` before `ClientSecretPost` before
+/// `ClientSecretJwt`, and `ClientSecretBasic` if they say nothing. Only then are other ways tried if the first is refused,
+/// once for each secret: `ClientSecretBasicRaw` if the two differ, and `ClientSecretPost` unless the metadata list methods
+/// without it, over https or to loopback. The one that works is remembered. Some servers and proxies log form bodies, which
+/// then hold the secret: set `ClientSecretBasic` to keep it out of them. A method that was set is never departed from.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ClientAuth {
@@ -99,6 +99,8 @@ impl ClientAuth {
     /// A refusal with advice that fits the method.
     pub(super) fn advised(&self, error: Error) -> Error {
         match self {
+            ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretBasicRaw if error.wants_body() => error
+                .advice("the server looks for app id and secret in the form body: set `client_auth` to client_secret_post"),
             _ if error.kind() != ErrorKind::CredentialsRejected => error,
             ClientAuth::TlsClientAuth | ClientAuth::SelfSignedTlsClientAuth => error.advice(
                 "check that the server has this certificate, or its authority and subject, for the app id",
@@ -205,37 +207,6 @@ pub(super) fn raw_pair(credentials: &Credentials) -> Zeroizing<String> {
     pair
 }
 
-/// Which kind of Basic has worked, and for which generation of the credentials.
-#[derive(Debug, Default)]
-pub(super) struct Proven(Mutex<Option<(u64, Basic)>>);
-
-/// The kinds of Basic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Basic {
-    Encoded,
-    Raw,
-}
-
-impl From<Basic> for ClientAuth {
-    fn from(basic: Basic) -> Self {
-        match basic {
-            Basic::Encoded => ClientAuth::ClientSecretBasic,
-            Basic::Raw => ClientAuth::ClientSecretBasicRaw,
-        }
-    }
-}
-
-impl Proven {
-    pub(super) fn get(&self, generation: u64) -> Option<Basic> {
-        let proven = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        proven.filter(|(of, _)| *of == generation).map(|(_, auth)| auth)
-    }
-
-    pub(super) fn set(&self, generation: u64, auth: Option<Basic>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = auth.map(|auth| (generation, auth));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -288,16 +259,6 @@ mod tests {
         let error = choose(&["private_key_jwt", "none"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RequestRefused);
         assert!(error.to_string().contains("\"private_key_jwt, none\""), "{error}");
-    }
-
-    #[test]
-    fn what_is_proven_holds_for_one_generation() {
-        let proven = Proven::default();
-        proven.set(3, Some(Basic::Raw));
-        assert_eq!(proven.get(3), Some(Basic::Raw));
-        assert_eq!(proven.get(4), None);
-        proven.set(3, None);
-        assert_eq!(proven.get(3), None);
     }
 
     proptest! {

@@ -154,7 +154,14 @@ async fn read(
     } else if any(|status| *status == StatusCode::TOO_MANY_REQUESTS) {
         error(ErrorKind::Throttled).with_retry_after(wait)
     } else {
-        error(ErrorKind::InvalidResponse).advice("check `issuer`, or set `token_url`")
+        let error = error(ErrorKind::InvalidResponse).advice(
+            "check `issuer`, or set `token_url`; a server that is starting may answer like this, too",
+        );
+        let missing = answers
+            .iter()
+            .map(|(_, status)| status.as_u16())
+            .find(|status| matches!(status, 404 | 405 | 410));
+        missing.into_iter().fold(error, Error::with_status)
     };
     Err(error.with_server(issuer))
 }

@@ -3,6 +3,7 @@
 mod about;
 mod assertion;
 mod client_auth;
+mod code;
 mod discovery;
 mod document;
 mod dpop;
@@ -30,6 +31,7 @@ mod signer;
 mod signing_key;
 mod transport;
 mod tries;
+mod ways;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,7 +43,6 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use assertion::Recipient;
-use client_auth::{Basic, Proven};
 pub(crate) use discovery::Metadata;
 use response::Asked;
 
@@ -53,6 +54,8 @@ use crate::padding::trimmed_url;
 
 pub use assertion::{AssertionAudience, HmacAlgorithm, PrivateKeyJwt, SecretJwt};
 pub use client_auth::ClientAuth;
+#[cfg(feature = "server")]
+pub(crate) use code::known as known_code;
 pub(crate) use discovery::Discovery;
 pub use dpop::Dpop;
 pub(crate) use dpop::Possession;
@@ -72,7 +75,9 @@ pub(crate) use transport::HttpTransport;
 pub use transport::Transport;
 #[cfg(feature = "testing")]
 pub use transport::{TransportError, TransportErrorKind};
-pub(crate) use tries::Tries;
+pub(crate) use tries::{MOST, Tries, Turn};
+use ways::Learned;
+pub(crate) use ways::Ways;
 
 /// The header of a proof (RFC 9449 4.1).
 pub(crate) const PROOF: HeaderName = HeaderName::from_static("dpop");
@@ -106,7 +111,8 @@ pub(crate) struct TokenEndpoint {
     allow_insecure: bool,
     transport: Arc<dyn Transport>,
     discovery: Arc<Discovery>,
-    proven: Proven,
+    /// Shared by all that is asked of this server.
+    learned: Arc<Learned>,
     /// Where tokens are to be bound to a key.
     dpop: Option<Arc<Possession>>,
     /// Whether connections show a certificate.
@@ -114,7 +120,7 @@ pub(crate) struct TokenEndpoint {
 }
 
 impl TokenEndpoint {
-    /// Without `auth`, what discovery announces chooses, and Basic may fall back to its raw form.
+    /// Without `auth`, what discovery announces chooses, and Basic may fall back to its raw form and to the body.
     pub(crate) fn new(
         server: Server,
         request: GrantRequest,
@@ -123,8 +129,8 @@ impl TokenEndpoint {
         transport: Arc<dyn Transport>,
         discovery: Arc<Discovery>,
     ) -> Self {
-        let (proven, dpop, has_certificate) = (Proven::default(), None, false);
-        Self { server, request, auth, allow_insecure, transport, discovery, proven, dpop, has_certificate }
+        let (learned, dpop, has_certificate) = (Arc::default(), None, false);
+        Self { server, request, auth, allow_insecure, transport, discovery, learned, dpop, has_certificate }
     }
 
     /// The same, asking for tokens that are bound to this key.
@@ -148,7 +154,7 @@ impl TokenEndpoint {
             allow_insecure: self.allow_insecure,
             transport: self.transport.clone(),
             discovery: self.discovery.clone(),
-            proven: Proven::default(),
+            learned: self.learned.clone(),
             dpop: self.dpop.clone(),
             has_certificate: self.has_certificate,
         }
@@ -185,28 +191,43 @@ impl TokenEndpoint {
         &self.request
     }
 
-    /// One attempt. It ends with a token or an error; how long it may take is the caller's matter, who drops it.
+    /// One credential: in the way that is most likely right, and if that is refused in the others. It ends with a token or an
+    /// error; how long it may take is the caller's matter, who drops it.
     pub(crate) async fn request(
         &self,
         clock: &Clock,
         credentials: &Credentials,
         tries: &Tries,
     ) -> Result<TokenResponse> {
-        let (url, announced) = self.find(clock, credentials).await?;
-        let metadata = announced.as_deref();
-        let to = Recipient { metadata, token_endpoint: &url };
-        if let Some(fixed) = &self.auth {
-            return self.ask(to, fixed, clock, credentials, tries).await;
+        let mut ways = self.ways(clock, credentials, tries.is_of_many()).await?;
+        match self.ask(&ways, ways.first(), clock, credentials, tries).await {
+            Err(refusal) => self.ask_otherwise(&mut ways, refusal, clock, credentials, tries).await,
+            outcome => outcome,
         }
-        let methods = metadata.map_or(&[][..], |metadata| &metadata.auth_methods);
-        let method = ClientAuth::announced(methods).map_err(|error| {
-            self.discovery.doubt();
-            error.with_server(self.server())
-        })?;
-        match method {
-            ClientAuth::ClientSecretBasic => self.ask_basic(to, clock, credentials, tries).await,
-            other => self.ask(to, &other, clock, credentials, tries).await,
+    }
+
+    /// The ways that were not tried before this refusal, for as long as it may be that which was wrong. Of several refusals,
+    /// returns the one that says most.
+    pub(crate) async fn ask_otherwise(
+        &self,
+        ways: &mut Ways,
+        mut refusal: Error,
+        clock: &Clock,
+        credentials: &Credentials,
+        tries: &Tries,
+    ) -> Result<TokenResponse> {
+        while !ways.is_proven
+            && tries.has_one_more()
+            && let Some(auth) = ways.next_after(&refusal)
+        {
+            tracing::debug!(target: "evertoken", auth = auth.name(), "credential refused; sending it in another way");
+            match self.ask(ways, &auth, clock, credentials, tries).await {
+                Err(error) if says_no_more(&error, &refusal) => {}
+                Err(error) if may_be_about_client(&error) => refusal = error,
+                outcome => return outcome,
+            }
         }
+        Err(refusal)
     }
 
     /// Finds the token endpoint, so that many who come at once need not each look for it.
@@ -230,67 +251,36 @@ impl TokenEndpoint {
         }
     }
 
-    /// Basic as the RFC has it; and, if that makes a difference and is refused for the first time, once more with the raw
-    /// form. Later checks take turns. Which one worked is kept, until it is refused in its turn.
-    async fn ask_basic(
+    /// One request; and once more if the server asks for a DPoP nonce and gives one (RFC 9449 8).
+    pub(crate) async fn ask(
         &self,
-        to: Recipient<'_>,
-        clock: &Clock,
-        credentials: &Credentials,
-        tries: &Tries,
-    ) -> Result<TokenResponse> {
-        if !client_auth::raw_differs(credentials) {
-            return self.ask(to, &ClientAuth::ClientSecretBasic, clock, credentials, tries).await;
-        }
-        let proven = self.proven.get(credentials.generation);
-        let turned = proven.is_none() && tries.begins_with_other_form();
-        let mut auth = if turned { Basic::Raw } else { proven.unwrap_or(Basic::Encoded) };
-        let mut outcome = self.ask(to, &auth.into(), clock, credentials, tries).await;
-        if proven.is_none()
-            && (turned || tries.is_first())
-            && tries.has_one_more()
-            && let Err(first) = &outcome
-            && (is_authentication_refused(first) || turned && first.oauth_error() == Some("invalid_request"))
-        {
-            let other = if turned { Basic::Encoded } else { Basic::Raw };
-            let second = self.ask(to, &other.into(), clock, credentials, tries).await;
-            // A server that decodes finds the raw form malformed (oidc-provider: `invalid_request`): that says nothing.
-            let says_nothing = second.as_ref().is_err_and(|error| {
-                error.oauth_error() == Some("invalid_request")
-                    || is_authentication_refused(error) && first.kind() == ErrorKind::CredentialsRejected
-            });
-            if !says_nothing {
-                (auth, outcome) = (other, second);
-            }
-        }
-        match &outcome {
-            Ok(_) => self.proven.set(credentials.generation, Some(auth)),
-            Err(error) if is_authentication_refused(error) => self.proven.set(credentials.generation, None),
-            Err(_) => {}
-        }
-        outcome
-    }
-
-    /// One request; and once more where the server asks for a DPoP nonce and gives one (RFC 9449 8).
-    async fn ask(
-        &self,
-        to: Recipient<'_>,
+        ways: &Ways,
         auth: &ClientAuth,
         clock: &Clock,
         credentials: &Credentials,
         tries: &Tries,
     ) -> Result<TokenResponse> {
+        let to = Recipient { metadata: ways.metadata.as_deref(), token_endpoint: &ways.token_endpoint };
         let mut has_nonce = false;
         tries.count();
-        let outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
+        let mut outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
+        if has_nonce
+            && outcome.as_ref().is_err_and(|error| error.oauth_error() == Some("use_dpop_nonce"))
+            && tries.has_one_more()
+        {
+            tries.count();
+            outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
+        }
         match outcome {
-            Err(error)
-                if has_nonce && error.oauth_error() == Some("use_dpop_nonce") && tries.has_one_more() =>
-            {
-                tries.count();
-                self.ask_once(to, auth, clock, credentials, &mut has_nonce).await
+            Ok(response) => {
+                self.learned.worked(auth, credentials, response.sent);
+                Ok(response)
             }
-            outcome => outcome,
+            // A server that announces nothing may miss what is not in the body, and not say what it misses.
+            Err(error) if ways.is_unannounced && error.oauth_error() == Some("invalid_request") => {
+                Err(error.wanting_body(!ways.others.is_empty()))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -368,6 +358,31 @@ impl TokenEndpoint {
     }
 }
 
+/// Whether an error says no more than the refusal before it: a server that decodes finds the raw form of Basic malformed
+/// (oidc-provider: `invalid_request`), and one without the other method may say anything.
+fn says_no_more(error: &Error, refusal: &Error) -> bool {
+    error.oauth_error() == Some("invalid_request")
+        || may_be_about_client(error) && refusal.kind() == ErrorKind::CredentialsRejected
+}
+
+/// Whether a refusal may be about the client: another secret, or another way to send it, may be right. `refused` in other
+/// words, such as 400 `unauthorized_client`, `invalid_grant` or a bare 400, is common for a secret that was rotated out.
+pub(crate) fn may_be_about_client(error: &Error) -> bool {
+    let fits = |statuses: &[u16]| error.status().is_some_and(|status| statuses.contains(&status));
+    match (error.kind(), error.oauth_error()) {
+        (ErrorKind::CredentialsRejected, _) => true,
+        (ErrorKind::RequestRefused, Some(code)) => code::may_be_about_client(code),
+        (ErrorKind::RequestRefused, None) => fits(&[401, 403]),
+        (ErrorKind::InvalidResponse, None) => fits(&[400]),
+        _ => false,
+    }
+}
+
+/// The same, or the server looked for the client in the body.
+pub(crate) fn may_be_refused(error: &Error) -> bool {
+    may_be_about_client(error) || error.wants_body()
+}
+
 /// Whether the server did not accept who we say we are, or may not have.
 pub(crate) fn is_authentication_refused(error: &Error) -> bool {
     let unauthorized = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].map(|status| Some(status.as_u16()));
@@ -375,6 +390,12 @@ pub(crate) fn is_authentication_refused(error: &Error) -> bool {
         || (error.kind() == ErrorKind::RequestRefused
             && error.oauth_error().is_none()
             && unauthorized.contains(&error.status()))
+}
+
+/// Whether the server answered that there is no token endpoint, or no metadata that name one: the address is wrong, or the
+/// server is starting.
+pub(crate) fn is_endpoint_missing(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidResponse && matches!(error.status(), Some(404 | 405 | 410))
 }
 
 impl fmt::Debug for TokenEndpoint {

@@ -3,14 +3,12 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::client_auth::{encoded_pair, form_encoded, raw_pair};
+use super::code;
 use crate::credentials::Credentials;
 use crate::secret::{ExposeSecret, is_layout, scrub};
 
 /// The longest piece of a server's text that goes into an error.
 pub(super) const LONGEST_TEXT: usize = 200;
-
-/// The longest error code that is believed to be one.
-const LONGEST_CODE: usize = 64;
 
 /// Repeats what a server says, without what is secret.
 pub(super) struct Quoter<'a> {
@@ -24,22 +22,17 @@ pub(super) struct Quoter<'a> {
 }
 
 impl Quoter<'_> {
-    /// At most `longest` characters on one line, with our secrets cut out.
+    /// At most `longest` characters on one line, with our secrets cut out. They are cut out twice: what is dropped may have
+    /// hidden a secret, or have been part of one.
     pub(super) fn text(&self, text: &str, longest: usize) -> String {
-        self.filtered(text, longest, |c| !c.is_control() && !is_layout(c))
-    }
-
-    /// An error code in the characters that one may have (RFC 6749 5.2), if anything is left of it.
-    pub(super) fn code(&self, code: &str) -> Option<String> {
-        let code = self.text(code, usize::MAX);
-        let code = self.filtered(&code, LONGEST_CODE, |c| matches!(c, ' '..='!' | '#'..='[' | ']'..='~'));
-        Some(code).filter(|code| !code.trim().is_empty())
-    }
-
-    /// Cut out twice: what is dropped may have hidden a secret, or have been part of one.
-    fn filtered(&self, text: &str, longest: usize, keep: impl Fn(char) -> bool) -> String {
-        let kept: String = self.scrubbed(text).chars().filter(|c| keep(*c)).collect();
+        let kept: String =
+            self.scrubbed(text).chars().filter(|c| !c.is_control() && !is_layout(*c)).collect();
         self.scrubbed(&kept).chars().take(longest).collect()
+    }
+
+    /// An error code: as it is if it is a known one, else without our secrets. It has been classified before.
+    pub(super) fn code(&self, code: &str) -> String {
+        code::known(code).map_or_else(|| self.text(code, code::LONGEST), str::to_owned)
     }
 
     fn scrubbed(&self, text: &str) -> String {
@@ -89,7 +82,7 @@ mod tests {
             "fend",
         ] {
             assert_eq!(quoter.text(&format!("got {echoed}."), 200), "got [redacted].");
-            assert_eq!(quoter.code(echoed).unwrap(), "[redacted]");
+            assert_eq!(quoter.code(echoed), "[redacted]");
         }
     }
 
@@ -101,8 +94,20 @@ mod tests {
         assert_eq!(quoter.text(&"ß".repeat(300), 200).chars().count(), 200);
         // A secret at the cut leaves no half of itself.
         assert!(!quoter.text(&format!("{}secret", "x".repeat(197)), 200).contains("se"));
-        assert_eq!(quoter.code("bad\"\\\ncode").as_deref(), Some("badcode"));
-        assert_eq!(quoter.code("ß\n "), None);
-        assert_eq!(quoter.code(&"x".repeat(300)).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn known_codes_are_shown_whatever_the_secret_is() {
+        for (secret, code, shown) in [
+            ("client", "invalid_client", "invalid_client"),
+            ("e", "use_dpop_nonce", "use_dpop_nonce"),
+            ("invalid_client", "invalid_client", "invalid_client"),
+            ("s3cret", "bad_s3cret", "bad_[redacted]"),
+            ("s3cret", "s3cret", "[redacted]"),
+        ] {
+            let credentials = Credentials { app_id: "app".into(), app_secret: secret.into(), generation: 0 };
+            let quoter = Quoter { credentials: &credentials, token: None, assertion: None, proof: None };
+            assert_eq!(quoter.code(code), shown, "{secret}");
+        }
     }
 }

@@ -75,15 +75,20 @@ enum Audience {
 }
 
 impl Claims {
-    /// What a server could have put there of what it was sent is cut out.
-    fn of(token: &str, quoter: &Quoter<'_>) -> Option<Self> {
+    /// What a server could have put there of what it was sent is cut out, except for the audiences that were asked for: they
+    /// are compared with what is here.
+    fn of(token: &str, asked: &[String], quoter: &Quoter<'_>) -> Option<Self> {
         let mut parts = token.split('.');
         let (_, claims, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else {
             return None;
         };
         let decoded = Zeroizing::new(URL_SAFE_NO_PAD.decode(claims).ok()?);
         let mut this: Self = serde_json::from_slice(&decoded).ok()?;
-        let quote = |text: &mut String| *text = quoter.text(text, LONGEST_TEXT);
+        let quote = |text: &mut String| {
+            if !asked.contains(text) {
+                *text = quoter.text(text, LONGEST_TEXT);
+            }
+        };
         this.iss.as_mut().map(quote);
         match &mut this.aud {
             Some(Audience::One(one)) => quote(one),
@@ -121,6 +126,8 @@ struct Recorder {
     by: Arc<dyn Transport>,
     clock: Clock,
     credentials: Arc<Credentials>,
+    /// The audiences that tokens are asked for.
+    asked: Vec<String>,
     recording: Arc<Recording>,
 }
 
@@ -164,7 +171,7 @@ impl Recorder {
             url: sent.url,
             status,
             has_expires_in: document.as_ref().is_some_and(|document| document.number("expires_in").is_some()),
-            claims: token.and_then(|token| Claims::of(token, &quoter)),
+            claims: token.and_then(|token| Claims::of(token, &self.asked, &quoter)),
             at,
         }
     }
@@ -217,8 +224,26 @@ impl TokenEndpoint {
             by: this.transport,
             clock: clock.clone(),
             credentials: credentials.clone(),
+            asked: this.request.audience.iter().chain(&this.request.resources).cloned().collect(),
             recording: recording.clone(),
         });
         (this, recording)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_changes_an_audience_that_was_asked_for() {
+        let claims =
+            URL_SAFE_NO_PAD.encode(r#"{"aud":["https://api.acme.example","https://api.other"],"iss":"api"}"#);
+        let credentials = Credentials { app_id: "app".into(), app_secret: "api".into(), generation: 0 };
+        let quoter = Quoter { credentials: &credentials, token: None, assertion: None, proof: None };
+        let asked = ["https://api.acme.example".to_owned()];
+        let claims = Claims::of(&format!("h.{claims}.s"), &asked, &quoter).unwrap();
+        assert_eq!(claims.audience(), ["https://api.acme.example", "https://[redacted].other"]);
+        assert_eq!(claims.iss.as_deref(), Some("[redacted]"));
     }
 }

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 
+use super::code;
 use super::document::Document;
 use super::pacing;
 use super::quota;
@@ -23,7 +24,7 @@ pub(super) fn classify(
     quoter: &Quoter<'_>,
 ) -> Error {
     let status = answer.status();
-    let code = oauth_code(answer, document, quoter);
+    let code = oauth_code(answer, document);
     let wall = asked.answered.wall;
     let wait = if status.is_success() { None } else { pacing::retry_after(answer.headers(), wall) };
     let error = if status.is_server_error() {
@@ -31,13 +32,13 @@ pub(super) fn classify(
         Error::new(ErrorKind::AuthServerUnavailable, message).with_retry_after(wait)
     } else if status.is_redirection() {
         redirection(answer, asked, quoter)
-    } else if status == StatusCode::TOO_MANY_REQUESTS || code.as_deref() == Some("slow_down") {
+    } else if status == StatusCode::TOO_MANY_REQUESTS || code == Some("slow_down") {
         let wait = if status.is_success() { None } else { pacing::throttled(answer.headers(), wall) };
         Error::new(ErrorKind::Throttled, "the authorization server asks for fewer requests")
             .with_retry_after(wait)
             .of_client(quota::is_client_exhausted(answer.headers()))
     } else {
-        match code.as_deref() {
+        match code {
             Some("temporarily_unavailable" | "server_error") => {
                 unavailable("the authorization server is unavailable").with_retry_after(wait)
             }
@@ -46,7 +47,10 @@ pub(super) fn classify(
                     .advice("check app id and app secret, and how they are sent (`client_auth`)")
             }
             // A 401 speaks of authentication (RFC 6749 5.2), whatever the code beside it: so do Auth0 and Keycloak.
-            Some("access_denied" | "unauthorized_client") if status == StatusCode::UNAUTHORIZED => {
+            Some(code)
+                if status == StatusCode::UNAUTHORIZED
+                    && (code::may_be_about_client(code) || code == "access_denied") =>
+            {
                 Error::new(ErrorKind::CredentialsRejected, "the authorization server refused the credential")
                     .advice("check app id and app secret, and what the client may do at the server")
             }
@@ -55,7 +59,9 @@ pub(super) fn classify(
             None => uncoded(status, &handed_on(answer)),
         }
     };
-    error.with_oauth(code, document.and_then(|document| description(document, status, quoter)))
+    let error = error.wanting_body(wants_body(answer, code));
+    let description = document.and_then(|document| description(document, status, code, quoter));
+    error.with_oauth(code.map(|code| quoter.code(code)), description)
 }
 
 /// What the transport met instead of an answer.
@@ -91,19 +97,34 @@ pub(super) fn handed_on(answer: &Response<Bytes>) -> String {
 }
 
 /// Whether an answer is a refusal: any but a 2xx, and a 2xx with an OAuth error code.
-pub(super) fn is_one(answer: &Response<Bytes>, document: Option<&Document>, quoter: &Quoter<'_>) -> bool {
-    !answer.status().is_success() || oauth_code(answer, document, quoter).is_some()
+pub(super) fn is_one(answer: &Response<Bytes>, document: Option<&Document>) -> bool {
+    !answer.status().is_success() || oauth_code(answer, document).is_some()
 }
 
-/// The OAuth error code (RFC 6749 5.2) in the body, or `invalid_client` in a challenge.
-///
-/// Frameworks put the name of the status into `error`; that is not a code.
-fn oauth_code(answer: &Response<Bytes>, document: Option<&Document>, quoter: &Quoter<'_>) -> Option<String> {
+/// The OAuth error code (RFC 6749 5.2) in the body, or `invalid_client` in a challenge, as the server gave it: what is shown
+/// of it is for the [`Quoter`] to say, after it has been classified.
+fn oauth_code<'a>(answer: &Response<Bytes>, document: Option<&'a Document>) -> Option<&'a str> {
     document
         .and_then(|document| document.text("error"))
-        .filter(|error| !names(error, answer.status()))
-        .and_then(|error| quoter.code(error))
+        .and_then(|error| code::of(error, answer.status()))
         .or_else(|| challenged_code(answer))
+}
+
+/// Whether a server that did not understand the request names the client's id or secret, as one does that looks for them in
+/// the form body only. It is looked for in all that was answered, since servers put it into fields of their own.
+fn wants_body(answer: &Response<Bytes>, code: Option<&str>) -> bool {
+    let is_malformed = matches!(answer.status().as_u16(), 200..=299 | 400 | 401 | 403 | 422)
+        && code.is_none_or(|code| code == "invalid_request");
+    let body = String::from_utf8_lossy(answer.body()).to_ascii_lowercase();
+    let names = [
+        "client_id",
+        "client_secret",
+        "clientid",
+        "client id",
+        "client credentials",
+        "client authentication",
+    ];
+    is_malformed && names.iter().any(|name| body.contains(name))
 }
 
 fn names(error: &str, status: StatusCode) -> bool {
@@ -112,7 +133,7 @@ fn names(error: &str, status: StatusCode) -> bool {
 
 /// `error="invalid_client"` in a `WWW-Authenticate` header, be the scheme what it will. Other codes there may come from a
 /// gateway in front, and speak of a token that we did not send.
-fn challenged_code(answer: &Response<Bytes>) -> Option<String> {
+fn challenged_code(answer: &Response<Bytes>) -> Option<&'static str> {
     if answer.status().is_success() {
         return None;
     }
@@ -125,13 +146,20 @@ fn challenged_code(answer: &Response<Bytes>) -> Option<String> {
         .any(|(name, value)| {
             name.eq_ignore_ascii_case("error") && value.trim_matches('"') == "invalid_client"
         })
-        .then(|| "invalid_client".to_owned())
+        .then_some("invalid_client")
 }
 
-/// The server's own words, by the names that servers give them (RFC 6749 5.2, RFC 9457 3.1).
-fn description(document: &Document, status: StatusCode, quoter: &Quoter<'_>) -> Option<String> {
-    ["error_description", "message", "detail", "title"]
+/// Returns the server's own words, by the names that servers give them (RFC 6749 5.2, RFC 9457 3.1). `error` is one of them
+/// if it holds no code.
+pub(super) fn description(
+    document: &Document,
+    status: StatusCode,
+    code: Option<&str>,
+    quoter: &Quoter<'_>,
+) -> Option<String> {
+    ["error_description", "message", "detail", "title", "error"]
         .iter()
+        .filter(|name| **name != "error" || code.is_none())
         .filter_map(|name| document.text(name))
         .find(|text| !names(text, status))
         .map(|text| quoter.text(text, LONGEST_TEXT))
@@ -181,7 +209,7 @@ fn uncoded(status: StatusCode, through: &str) -> Error {
             ErrorKind::InvalidResponse,
             format!("no token endpoint answered, but {status}{through}"),
         )
-        .advice("check `token_url` or `issuer`"),
+        .advice("check `token_url` or `issuer`; a server that is starting may answer like this, too"),
         _ => Error::new(
             ErrorKind::InvalidResponse,
             format!("the token endpoint answered {status} without an OAuth error code{through}"),

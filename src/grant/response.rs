@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use url::Url;
 
 use super::document::Document;
@@ -62,9 +62,7 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
     let quoter =
         Quoter { credentials: asked.credentials, token, assertion: asked.assertion, proof: asked.proof };
     let outcome = match document {
-        _ if refusal::is_one(answer, document, &quoter) => {
-            Err(refusal::classify(answer, document, asked, &quoter))
-        }
+        _ if refusal::is_one(answer, document) => Err(refusal::classify(answer, document, asked, &quoter)),
         Some(found) => accept(found, asked, &quoter).map(|token| TokenResponse {
             quotas: quota::told(answer.headers(), asked.answered.wall),
             ..token
@@ -78,7 +76,9 @@ pub(super) fn parse(answer: &Response<Bytes>, asked: &Asked<'_>) -> Result<Token
 
 fn accept(document: &Document, asked: &Asked<'_>, quoter: &Quoter<'_>) -> Result<TokenResponse> {
     let Some(token) = document.text("access_token") else {
-        return Err(invalid("the answer of the token endpoint has no access_token"));
+        let description = refusal::description(document, StatusCode::OK, None, quoter);
+        let error = invalid("the answer of the token endpoint has no access_token");
+        return Err(error.with_oauth(None, description));
     };
     let scheme = if asked.proof.is_some() { Scheme::Dpop } else { Scheme::Bearer };
     check_type(document.text("token_type"), scheme, quoter)?;

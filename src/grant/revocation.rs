@@ -49,7 +49,7 @@ fn judged(answer: &Response<Bytes>, asked: &Asked<'_>, token: &str) -> Result<()
         assertion: asked.assertion,
         proof: None,
     };
-    if !refusal::is_one(answer, document.as_ref(), &quoter) {
+    if !refusal::is_one(answer, document.as_ref()) {
         return Ok(());
     }
     let error = refusal::classify(answer, document.as_ref(), asked, &quoter);
@@ -86,7 +86,11 @@ mod tests {
     use crate::credentials::Credentials;
 
     fn judge(status: u16, body: &'static str) -> Result<()> {
-        let credentials = Credentials { app_id: "app".into(), app_secret: "s3cret".into(), generation: 0 };
+        judge_for("s3cret", status, body)
+    }
+
+    fn judge_for(secret: &str, status: u16, body: &'static str) -> Result<()> {
+        let credentials = Credentials { app_id: "app".into(), app_secret: secret.into(), generation: 0 };
         let endpoint = Url::parse("https://as.example/revoke").unwrap();
         let now = Clock::System.now();
         let asked = Asked {
@@ -130,6 +134,17 @@ mod tests {
             assert_eq!(error.kind(), kind, "{error}");
             assert_eq!(error.status(), Some(status));
             assert!(error.to_string().contains(said) && error.to_string().contains("/revoke]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_secret_changes_what_a_refusal_means() {
+        for secret in ["token", "unsupported_token_type", "e"] {
+            let error = judge_for(secret, 400, r#"{"error":"unsupported_token_type"}"#).unwrap_err();
+            assert_eq!(error.oauth_error(), Some("unsupported_token_type"), "{secret}");
+            assert!(error.to_string().contains("cannot revoke tokens of this kind"), "{secret}: {error}");
+            let error = judge_for(secret, 401, r#"{"error":"invalid_client"}"#).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::CredentialsRejected, "{secret}");
         }
     }
 

@@ -18,6 +18,10 @@ const PROBE_MOST: Duration = Duration::from_secs(300);
 const DOUBTFUL_LEAST: Duration = Duration::from_secs(40);
 const DOUBTFUL_MOST: Duration = Duration::from_secs(60);
 
+/// The longest pause while a server may be starting.
+const STARTING_LEAST: Duration = Duration::from_secs(1);
+const STARTING_MOST: Duration = Duration::from_secs(3);
+
 /// The pause while a caller without a token waits. It ends before that caller's default deadline of 10 s.
 const BRISK_LEAST: Duration = Duration::from_secs(4);
 const BRISK_MOST: Duration = Duration::from_secs(8);
@@ -99,6 +103,11 @@ impl Backoff {
     /// with them it makes three in the first minute.
     pub(crate) fn doubtful(&mut self) -> Duration {
         self.between(DOUBTFUL_LEAST, DOUBTFUL_MOST)
+    }
+
+    /// Returns the longest pause before a server that may be starting is asked again.
+    pub(crate) fn starting(&mut self) -> Duration {
+        self.between(STARTING_LEAST, STARTING_MOST)
     }
 
     /// Spreads out clients that a server asked to come back after the same `wait`: never earlier, some later.

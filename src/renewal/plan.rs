@@ -8,7 +8,12 @@ use super::schedule::{self, Schedule};
 use super::slot::Held;
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind};
+use crate::grant::{MOST, is_endpoint_missing};
 
+/// Before the first token, an endpoint that is not there is taken for one of a server that is starting, for so long.
+const STARTING: Duration = Duration::from_secs(120);
+/// After a first refusal, in which no more than `MOST` requests are sent.
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
 const COOLDOWN: Duration = Duration::from_secs(10);
 const MOST_COOLDOWN: Duration = Duration::from_secs(300);
 /// Between two wakings by a source of credentials: one that has something new each time must not make it a storm.
@@ -32,6 +37,10 @@ pub(crate) struct Plan {
     slow: bool,
     /// Since the first failure without a success.
     failing_since: Option<Moment>,
+    /// Since when every answer has been that there is no such endpoint, without a token from it ever.
+    missing_since: Option<Moment>,
+    /// A token has come before: the endpoint is the right one.
+    has_succeeded: bool,
     /// What a server asked for with Retry-After; it outlives a change of credential.
     hold_off: Option<Pause>,
     floor: Duration,
@@ -49,6 +58,7 @@ pub(crate) struct Plan {
     /// the credentials, and how many requests that took.
     refusals: u32,
     spent: u32,
+    refused_since: Option<Moment>,
     /// How many of them were for the credential.
     credential_refusals: u32,
     pub(crate) failures: u32,
@@ -101,6 +111,8 @@ impl Plan {
             demanded: false,
             slow: false,
             failing_since: None,
+            missing_since: None,
+            has_succeeded: false,
             hold_off: None,
             floor: schedule::floor(Duration::MAX),
             forced: false,
@@ -111,6 +123,7 @@ impl Plan {
             unused: 0,
             refusals: 0,
             spent: 0,
+            refused_since: None,
             credential_refusals: 0,
             failures: 0,
             last_error: None,
@@ -199,6 +212,7 @@ impl Plan {
             _ => 0,
         };
         self.floor = schedule.floor;
+        self.has_succeeded = true;
         self.clear_failures();
         self.hold_off = None;
         self.wanted = false;
@@ -216,8 +230,14 @@ impl Plan {
         if refused {
             self.credential_refusals = self.credential_refusals.saturating_add(1);
         }
+        let is_missing = is_endpoint_missing(&error) && !self.has_succeeded;
+        if !is_missing {
+            self.missing_since = None;
+        }
         if refused || !error.is_retryable() {
             self.note_refusal(now, &error, requests);
+        } else if is_missing {
+            self.note_missing(now);
         }
         self.hold_off =
             error.retry_after().map(|wait| Pause { since: *now, length: self.backoff.spread(wait) });
@@ -243,10 +263,26 @@ impl Plan {
         self.brisk = Some(Pause { since: *now, length: self.backoff.brisk() });
     }
 
+    /// Replaces the backoff's pause by that for a server that is starting, which is short enough for callers to wait for. Later
+    /// the address is more likely wrong: it is tried as rarely as a credential that may have been refused. After a first
+    /// success it is right, and the server is being deployed anew: an outage like any other.
+    fn note_missing(&mut self, now: &Moment) {
+        let missing = now.since(self.missing_since.get_or_insert(*now));
+        if missing < STARTING {
+            let length = self.backoff.starting();
+            let shorter = |pause: Pause| Pause { length: pause.length.min(length), ..pause };
+            (self.pause, self.brisk) = (self.pause.map(shorter), None);
+        } else {
+            self.pause = Some(Pause { since: *now, length: self.backoff.check(u32::MAX) });
+            self.brisk = Some(Pause { since: *now, length: self.backoff.doubtful() });
+        }
+    }
+
     /// Replaces the backoff's pause by that before the next check. Two checks come soon, for servers that replicate, but
     /// only if that makes no more than five token requests in the first minute: some servers lock a client that is
     /// refused too often.
     fn note_refusal(&mut self, now: &Moment, error: &Error, requests: u32) {
+        self.refused_since.get_or_insert(*now);
         self.spent = self.spent.saturating_add(requests);
         let affordable = match self.spent {
             0..=3 => 0,
@@ -260,7 +296,11 @@ impl Plan {
         let backoff = self.pause.filter(|_| is_doubtful).map(|pause| pause.length);
         let (length, brisk) = match backoff {
             Some(pause) => {
-                let least = self.backoff.doubtful();
+                let spent = self.spent >= MOST;
+                let minute = self.refused_since.filter(|_| spent);
+                let minute =
+                    minute.map_or(Duration::ZERO, |since| Pause { since, length: FIRST_MINUTE }.left(now));
+                let least = self.backoff.doubtful().max(minute);
                 (pause.max(least), Some(Pause { since: *now, length: least }))
             }
             None => (self.backoff.check(nth), None),
@@ -274,9 +314,12 @@ impl Plan {
         self.brisk = brisk;
     }
 
-    /// How often the credential that is in use has been refused already.
-    pub(crate) fn credential_refusals(&self) -> u32 {
-        self.credential_refusals
+    /// How often the credential that is in use has been refused already, and how many token requests an attempt may send now:
+    /// what is left of those for the first minute, and one at least.
+    pub(crate) fn credential_refusals(&self, now: &Moment) -> (u32, u32) {
+        let is_early = self.refused_since.is_some_and(|since| now.since(&since) < FIRST_MINUTE);
+        let most = if is_early { MOST.saturating_sub(self.spent).max(1) } else { MOST };
+        (self.credential_refusals, most)
     }
 
     /// A credential that was set by hand and not tried yet wakes everything but a server's Retry-After.
@@ -302,6 +345,7 @@ impl Plan {
 
     fn forget_refusals(&mut self) {
         (self.refusals, self.spent, self.credential_refusals) = (0, 0, 0);
+        self.refused_since = None;
     }
 
     fn clear_failures(&mut self) {
@@ -309,6 +353,7 @@ impl Plan {
         self.brisk = None;
         self.forget_refusals();
         self.failing_since = None;
+        self.missing_since = None;
         self.failures = 0;
         self.last_error = None;
         self.refused = None;
@@ -356,7 +401,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::is_authentication_refused;
+    use crate::grant::may_be_refused;
     use crate::renewal::token::AccessToken;
     use crate::secret::{Scheme, TokenText};
 
@@ -422,7 +467,7 @@ mod tests {
     }
 
     fn failure(error: Error, requests: u32) -> Failure {
-        let refused = is_authentication_refused(&error);
+        let refused = may_be_refused(&error);
         Failure { error, requests, refused }
     }
 
@@ -478,6 +523,50 @@ mod tests {
             "{begun:?}"
         );
         assert!(!plan.is_rejected());
+    }
+
+    #[test]
+    fn a_missing_endpoint_is_tried_for_two_minutes_and_then_slowly() {
+        let missing = || Error::new(ErrorKind::InvalidResponse, "404").with_status(404);
+        for _ in 0..20 {
+            let begun = attempts(&mut plan(), 1_500, 1, missing);
+            let (early, late): (Vec<f64>, Vec<f64>) = begun.iter().partition(|begun| **begun < 120.0);
+            assert!((40..=125).contains(&early.len()), "{begun:?}");
+            assert!(early.windows(2).all(|pair| pair[1] - pair[0] <= 3.1), "{begun:?}");
+            // The attempt at the end of the two minutes is the first that is followed by a long pause.
+            assert!(
+                late[1..].windows(2).all(|pair| (60.0..=300.1).contains(&(pair[1] - pair[0]))),
+                "{begun:?}"
+            );
+        }
+        // What was something else in between may still be starting.
+        let mut plan = plan();
+        attempts(&mut plan, 100, 1, missing);
+        plan.failed(&at(110.0), failure(unavailable(), 1), None);
+        let error = plan.failed(&at(150.0), failure(missing(), 1), None);
+        assert!(error.retry_after().unwrap() <= s(3), "{error}");
+        let mut plan = self::plan();
+        attempts(&mut plan, 200, 1, missing);
+        let due = plan.due_in(&at(200.0), None).unwrap();
+        plan.next(&at(200.0 + due.as_secs_f64()), None);
+        let error = plan.failed(&at(200.0 + due.as_secs_f64()), failure(missing(), 1), None);
+        assert!(error.is_retryable() && !plan.is_rejected());
+        assert!(plan.want() && plan.due_in(&at(200.0 + due.as_secs_f64()), None).unwrap() <= s(60));
+    }
+
+    #[test]
+    fn an_endpoint_that_has_given_a_token_and_is_missing_is_an_outage() {
+        let missing = || Error::new(ErrorKind::InvalidResponse, "404").with_status(404);
+        let mut plan = plan();
+        plan.next(&at(0.0), None);
+        take(&mut plan, 0.0, 10, None);
+        for second in 10..1_000 {
+            if let Next::Attempt { .. } = plan.next(&at(f64::from(second)), None) {
+                plan.failed(&at(f64::from(second)), failure(missing(), 1), None);
+            }
+        }
+        plan.want();
+        assert!(plan.due_in(&at(1_000.0), None).unwrap() <= s(8));
     }
 
     #[test]

@@ -358,9 +358,10 @@ impl Refresher {
         }
     }
 
-    /// How often the server has refused the credential that is in use, since it was first used.
-    pub(super) fn credential_refusals(&self) -> u32 {
-        self.lock().plan.credential_refusals()
+    /// How often the server has refused the credential that is in use, since it was first used, and how many token requests an
+    /// attempt may send now.
+    pub(super) fn credential_refusals(&self) -> (u32, u32) {
+        self.lock().plan.credential_refusals(&self.clock.now())
     }
 
     /// Whether the server refuses the credential, as far as is known.

@@ -35,7 +35,7 @@ pub enum Answer {
     Refused,
     /// Another OAuth error that condemns the request.
     Faulty,
-    /// A 403 without an OAuth code, which may be a refusal.
+    /// A 403 or 400 without an OAuth code, which may be a refusal.
     Forbidden,
     Failed {
         retry_after: Option<Duration>,
@@ -199,7 +199,7 @@ impl Authority {
             let answer = Answer::Failed { retry_after: Some(Duration::from_secs(seconds)) };
             Outcome::Answer(status, Some(seconds), String::new(), answer)
         };
-        match random.u8(0..22) {
+        match random.u8(0..24) {
             0 => Outcome::Error(TransportErrorKind::Connect),
             1 => Outcome::Error(TransportErrorKind::Timeout),
             // A reset, before or in the middle of the body.
@@ -222,6 +222,8 @@ impl Authority {
             ),
             15 => Outcome::oauth(400, "temporarily_unavailable", failed),
             16 => Outcome::oauth(400, "invalid_scope", Answer::Faulty),
+            22 => Outcome::Answer(404, None, r#"{"error":"Realm does not exist"}"#.into(), failed),
+            23 => Outcome::Answer(400, None, "<h1>bad request</h1>".into(), Answer::Forbidden),
             17 => Outcome::Panic,
             18 => Outcome::Answer(301, None, String::new(), failed),
             19 => Outcome::Answer(200, None, r#"{"access_token":"t","token_type":"mac"}"#.into(), failed),

@@ -164,15 +164,23 @@ async fn the_announced_method_is_used_and_not_tried_around() {
         .unwrap_err();
     assert_eq!((error.kind(), error.server()), (ErrorKind::RequestRefused, Some(ISSUER)));
 
-    // canaille announces what it refuses; a wrong secret must not cost a request for each method.
-    let refused = answer(401, &[], r#"{"error":"invalid_client"}"#);
-    let script = Script::new([announced(r#""client_secret_basic","client_secret_post""#), refused]);
-    let error = endpoint(&script)
-        .request(&Clock::System, &credentials("a", "b", 0), &Tries::default())
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
-    assert_eq!(script.take_seen().len(), 2);
+    // What is announced is tried once for each secret, and nothing else is.
+    for (methods, requests) in [
+        (r#""client_secret_basic","client_secret_post""#, 2),
+        (r#""private_key_jwt","client_secret_basic""#, 1),
+        (r#""client_secret_post","private_key_jwt""#, 1),
+        ("", 2),
+    ] {
+        let refused = || answer(401, &[], r#"{"error":"invalid_client"}"#);
+        let script = Script::new([announced(methods), refused(), refused()]);
+        let error = endpoint(&script)
+            .request(&Clock::System, &credentials("a", "b", 0), &Tries::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CredentialsRejected);
+        assert!(error.to_string().contains("`client_auth`"), "{error}");
+        assert_eq!(script.take_seen().len(), 1 + requests, "{methods}");
+    }
 }
 
 /// The URLs asked for by one more attempt.
@@ -197,7 +205,7 @@ async fn metadata_are_read_again_when_old_or_doubted() {
     assert_eq!(next(&kept, &script, &clock).await, [TOKEN_URL]);
 
     for (status, doubted) in
-        [(404, true), (405, true), (410, true), (301, true), (307, true), (400, false), (503, false)]
+        [(404, true), (405, true), (410, true), (301, true), (307, true), (418, false), (503, false)]
     {
         let moved = named(ISSUER, "https://as.example/new");
         let mut acts = vec![document(""), answer(status, &[], "")];

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ErrorKind::{AuthServerUnavailable, CredentialsRejected, InvalidResponse, RequestRefused, Throttled};
 
-use super::super::response::tests::{SECRET, judge};
+use super::super::response::tests::{SECRET, judge, judge_for};
 use super::*;
 
 /// status, headers, body → kind, retryable, OAuth code, description, Retry-After
@@ -33,6 +33,12 @@ const ROWS: &[Row] = &[
     (403, &[], r#"{"message":"Forbidden","detail":"by the gateway"}"#, RequestRefused, true, None, Some("by the gateway"), None),
     (401, &[], r#"{"error":"access_denied","error_description":"Unauthorized"}"#, CredentialsRejected, false, Some("access_denied"), None, None),
     (401, &[], r#"{"error":"unauthorized_client","error_description":"Invalid client or Invalid client credentials"}"#, CredentialsRejected, false, Some("unauthorized_client"), Some("Invalid client or Invalid client credentials"), None),
+    (401, &[], r#"{"error":"invalid_grant"}"#, CredentialsRejected, false, Some("invalid_grant"), None, None),
+    (401, &[], r#"{"error":"bad_credentials"}"#, CredentialsRejected, false, Some("bad_credentials"), None, None),
+    (401, &[], r#"{"error":"invalid_request"}"#, RequestRefused, false, Some("invalid_request"), None, None),
+    (401, &[], r#"{"error":"use_dpop_nonce"}"#, RequestRefused, false, Some("use_dpop_nonce"), None, None),
+    (401, &[], r#"{"error":"Bad credentials"}"#, RequestRefused, true, None, Some("Bad credentials"), None),
+    (403, &[], r#"{"error":"bad_credentials"}"#, RequestRefused, false, Some("bad_credentials"), None, None),
     (401, &[], r#"{"error":"invalid_scope"}"#, RequestRefused, false, Some("invalid_scope"), None, None),
     // Other refusals.
     (400, &[], r#"{"error":"invalid_scope"}"#, RequestRefused, false, Some("invalid_scope"), None, None),
@@ -44,7 +50,9 @@ const ROWS: &[Row] = &[
     (400, &[], r#"{"error":"unsupported_grant_type"}"#, RequestRefused, false, Some("unsupported_grant_type"), None, None),
     (400, &[], r#"{"error":"invalid_request"}"#, RequestRefused, false, Some("invalid_request"), None, None),
     (400, &[], r#"{"error":"invalid_grant"}"#, RequestRefused, false, Some("invalid_grant"), None, None),
-    (404, &[], r#"{"error":"unknown_tenant"}"#, RequestRefused, false, Some("unknown_tenant"), None, None),
+    (422, &[], r#"{"error":"unknown_tenant"}"#, RequestRefused, false, Some("unknown_tenant"), None, None),
+    (409, &[], r#"{"error":"invalid_request"}"#, RequestRefused, false, Some("invalid_request"), None, None),
+    (404, &[], r#"{"error":"invalid_client"}"#, CredentialsRejected, false, Some("invalid_client"), None, None),
     (200, &[("retry-after", "9")], r#"{"error":"invalid_scope","access_token":"t0ken-canary"}"#, RequestRefused, false, Some("invalid_scope"), None, None),
     // Outages. A 5xx never condemns a credential.
     (500, &[("content-type", "text/html")], "<html>", AuthServerUnavailable, true, None, None, None),
@@ -73,12 +81,20 @@ const ROWS: &[Row] = &[
     (405, &[], "", InvalidResponse, true, None, None, None),
     (410, &[], "", InvalidResponse, true, None, None, None),
     (404, &[], r#"{"error":"Not Found"}"#, InvalidResponse, true, None, None, None),
+    // Keycloak while it starts, and whatever else has no such endpoint yet.
+    (404, &[], r#"{"error":"Realm does not exist"}"#, InvalidResponse, true, None, Some("Realm does not exist"), None),
+    (404, &[], r#"{"error":"unknown_tenant"}"#, InvalidResponse, true, None, Some("unknown_tenant"), None),
+    (404, &[], r#"{"error":"invalid_request","error_description":"unrecognized route"}"#, InvalidResponse, true, None, Some("unrecognized route"), None),
+    (405, &[], r#"{"error":"invalid_request"}"#, InvalidResponse, true, None, Some("invalid_request"), None),
+    (410, &[], r#"{"error":"gone_for_good"}"#, InvalidResponse, true, None, Some("gone_for_good"), None),
+    (400, &[], r#"{"error":"Something is wrong"}"#, InvalidResponse, true, None, Some("Something is wrong"), None),
+    (200, &[], r#"{"error":"no such client"}"#, InvalidResponse, true, None, Some("no such client"), None),
     (415, &[], r#"{"message":"Content-Type not allowed"}"#, InvalidResponse, true, None, Some("Content-Type not allowed"), None),
     (400, &[("content-type", "application/problem+json")], r#"{"title":"Bad Request","detail":"scope missing","status":400}"#, InvalidResponse, true, None, Some("scope missing"), None),
     (400, &[], r#"{"title":"Malformed"}"#, InvalidResponse, true, None, Some("Malformed"), None),
     (422, &[("content-type", "text/plain")], "Failed to deserialize form body", InvalidResponse, true, None, None, None),
     (400, &[], r#"{"error":{"code":7}}"#, InvalidResponse, true, None, None, None),
-    (400, &[], r#"{"error":"ß"}"#, InvalidResponse, true, None, None, None),
+    (400, &[], r#"{"error":"ß"}"#, InvalidResponse, true, None, Some("ß"), None),
     (200, &[], "", InvalidResponse, true, None, None, None),
     (200, &[], "<html>", InvalidResponse, true, None, None, None),
     (200, &[], "[]", InvalidResponse, true, None, None, None),
@@ -123,6 +139,9 @@ fn advice_says_what_to_do() {
 
 #[test]
 fn codes_and_descriptions_are_tamed() {
+    let error =
+        judge_for("x7", 400, &[], format!(r#"{{"error":"{}"}}"#, "x7".repeat(32)).as_bytes()).unwrap_err();
+    assert_eq!(error.oauth_error().unwrap().len(), 64);
     let body = format!(
         r#"{{"error":"{}\n\u001b[31m","error_description":"{}\u0000{}"}}"#,
         "x".repeat(100),
@@ -130,7 +149,46 @@ fn codes_and_descriptions_are_tamed() {
         "y".repeat(300)
     );
     let error = judge(400, &[], body.as_bytes()).unwrap_err();
-    assert_eq!(error.oauth_error().unwrap().len(), 64);
+    assert_eq!(error.oauth_error(), None);
     let description = error.description().unwrap();
     assert!(description.starts_with("[redacted]yyy") && description.chars().count() == 200, "{description}");
+}
+
+/// A secret that is a word of the protocol changes nothing but what is shown of the server's own words.
+#[test]
+fn no_secret_changes_what_an_answer_means() {
+    let secrets = [
+        "client",
+        "invalid_client",
+        "invalid",
+        "error",
+        "e",
+        "_",
+        "Bearer",
+        "Basic",
+        "slow_down",
+        "unavailable",
+        "nonce",
+    ];
+    for row in ROWS {
+        let (status, headers, body, kind, retryable, code, _, wait) = *row;
+        for secret in secrets {
+            let error = judge_for(secret, status, headers, body.as_bytes()).unwrap_err();
+            assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{secret}: {row:?}");
+            assert_eq!(error.retry_after(), wait.map(Duration::from_secs), "{secret}: {row:?}");
+            match code {
+                Some(code) if code::known(code).is_some() => {
+                    assert_eq!(error.oauth_error(), Some(code), "{secret}")
+                }
+                code => assert_eq!(error.oauth_error().is_some(), code.is_some(), "{secret}: {row:?}"),
+            }
+        }
+    }
+    for (secret, body) in [
+        ("Bearer", r#"{"access_token":"t","token_type":"Bearer"}"#),
+        ("e", r#"{"access_token":"t","token_type":"bearer","expires_in":60}"#),
+        ("t", r#"{"access_token":"t","token_type":"Bearer"}"#),
+    ] {
+        judge_for(secret, 200, &[], body.as_bytes()).unwrap();
+    }
 }

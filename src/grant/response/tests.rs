@@ -9,6 +9,16 @@ const TOKEN: &str = "t0ken-canary";
 
 /// What an answer comes to, for a request sent with `SECRET` at 1,300,000,000 s (Sun, 13 Mar 2011 07:06:40 GMT).
 pub(in super::super) fn judge(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<TokenResponse> {
+    judge_for(SECRET, status, headers, body)
+}
+
+/// The same for a request sent with this secret.
+pub(in super::super) fn judge_for(
+    secret: &str,
+    status: u16,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<TokenResponse> {
     let mut answer = Response::builder().status(status);
     for (name, value) in headers {
         answer = answer.header(*name, *value);
@@ -20,7 +30,7 @@ pub(in super::super) fn judge(status: u16, headers: &[(&str, &str)], body: &[u8]
         &Asked {
             endpoint: &Url::parse("https://as.example/token?x").unwrap(),
             scopes: &["read".into(), "write".into()],
-            credentials: &credentials("app", SECRET, 0),
+            credentials: &credentials("app", secret, 0),
             assertion: None,
             proof: None,
             sent,

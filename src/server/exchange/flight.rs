@@ -97,7 +97,7 @@ impl Flight {
             let _turn = core.discovering.lock().await;
             endpoint.prepare(&core.clock, &self.credentials).await?;
         }
-        endpoint.request(&core.clock, &self.credentials, &Tries::default()).await
+        endpoint.request(&core.clock, &self.credentials, &Tries::of_many()).await
     }
 
     /// Under the lock of the flights: whoever asks next finds all of it done.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::grant::throttled;
+use crate::grant::{known_code, throttled};
 use crate::origin::shown;
 use crate::secret::one_line;
 
@@ -81,7 +81,9 @@ impl Answer {
             .with_server(self.server.as_str())
             .with_status(status.as_u16())
             .with_oauth(
-                said.code.or(said.error).map(quoted),
+                said.code
+                    .or(said.error)
+                    .map(|code| known_code(&code).map_or_else(|| quoted(code), str::to_owned)),
                 said.error_description.or(said.message).map(quoted),
             )
             .with_retry_after(match kind {
@@ -104,4 +106,29 @@ pub(super) fn path_segment(app_id: &str) -> Result<String> {
         return Err(Error::configuration(format!("{app_id:?} is no app id")));
     }
     Ok(utf8_percent_encode(app_id, SEGMENT).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_changes_a_code_that_is_known() {
+        for secret in ["client", "e", "invalid_client_metadata", "error"] {
+            let answer = Answer {
+                status: StatusCode::BAD_REQUEST,
+                headers: HeaderMap::new(),
+                body: Bytes::from_static(br#"{"error":"invalid_client_metadata","error_description":"no"}"#),
+                server: "https://as.example/register".into(),
+            };
+            assert_eq!(answer.refusal(&[secret]).oauth_error(), Some("invalid_client_metadata"), "{secret}");
+        }
+        let answer = Answer {
+            status: StatusCode::UNAUTHORIZED,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(br#"{"error":"no_s3cret_here"}"#),
+            server: "https://as.example/register".into(),
+        };
+        assert_eq!(answer.refusal(&["s3cret"]).oauth_error(), Some("no_[redacted]_here"));
+    }
 }
