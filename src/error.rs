@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,25 @@ pub enum ErrorKind {
     Api,
 }
 
+impl ErrorKind {
+    /// Returns the stable name of the kind in snake case, such as `credentials_rejected`: the label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CredentialsRejected => "credentials_rejected",
+            Self::CredentialsUnavailable => "credentials_unavailable",
+            Self::AuthServerUnavailable => "auth_server_unavailable",
+            Self::Throttled => "throttled",
+            Self::RequestRefused => "request_refused",
+            Self::InvalidResponse => "invalid_response",
+            Self::Timeout => "timeout",
+            Self::UntrustedOrigin => "untrusted_origin",
+            Self::Configuration => "configuration",
+            Self::Closed => "closed",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// The one error type of this crate.
 ///
 /// Its [`Display`](fmt::Display) is one line for the person who reads it at 3 a.m.: what failed, against which
@@ -65,7 +85,7 @@ struct Inner {
     description: Option<String>,
     retryable: bool,
     retry_after: Option<Duration>,
-    advice: Option<&'static str>,
+    advice: Option<Cow<'static, str>>,
     /// The server throttles this client, and no other.
     of_client: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -183,8 +203,22 @@ impl Error {
     }
 
     /// What the reader can do about it, where it does not mend itself.
-    pub(crate) fn advice(mut self, advice: &'static str) -> Self {
-        self.0.advice = Some(advice);
+    pub(crate) fn advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Makes what waiting may cure of an error about a source of credentials.
+    pub(crate) fn unavailable(mut self) -> Self {
+        self.0.kind = ErrorKind::CredentialsUnavailable;
+        self.retryable(true)
+    }
+
+    /// Rewrites message and advice, which name options, and leaves out the address, which is the value of one.
+    pub(crate) fn reworded(mut self, reword: impl Fn(&str) -> String) -> Self {
+        self.0.server = None;
+        self.0.message = reword(&self.0.message);
+        self.0.advice = self.0.advice.map(|advice| reword(&advice).into());
         self
     }
 

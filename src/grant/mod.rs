@@ -3,6 +3,7 @@
 mod about;
 mod assertion;
 mod client_auth;
+mod client_auth_name;
 mod discovery;
 mod document;
 mod dpop;
