@@ -238,6 +238,23 @@ impl Error {
         self.0.of_client
     }
 
+    /// Returns what happened, without what comes of it and what to do.
+    pub(crate) fn facts(&self) -> String {
+        let Inner { message, server, oauth_error, description, .. } = &*self.0;
+        let server = server.as_ref().map(|server| format!(" [{server}]")).unwrap_or_default();
+        let said = match (oauth_error, description) {
+            (Some(code), Some(text)) => format!(": {code} ({text})"),
+            (Some(said), None) | (None, Some(said)) => format!(": {said}"),
+            (None, None) => String::new(),
+        };
+        format!("{message}{server}{said}")
+    }
+
+    /// Returns what to do, if the error says so.
+    pub(crate) fn advice_given(&self) -> Option<&str> {
+        self.0.advice.as_deref()
+    }
+
     /// Says in front what the caller was waiting for; kind and all particulars stay.
     pub(crate) fn prefixed(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
@@ -247,18 +264,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, server, oauth_error, description, retryable, retry_after, advice, .. } =
-            &*self.0;
-        f.write_str(message)?;
-        if let Some(server) = server {
-            write!(f, " [{server}]")?;
-        }
-        match (oauth_error, description) {
-            (Some(code), Some(text)) => write!(f, ": {code} ({text})")?,
-            (Some(code), None) => write!(f, ": {code}")?,
-            (None, Some(text)) => write!(f, ": {text}")?,
-            (None, None) => {}
-        }
+        let Inner { retryable, retry_after, advice, .. } = &*self.0;
+        f.write_str(&self.facts())?;
         match (retryable, retry_after) {
             (true, Some(after)) => write!(f, "; tried again in {}", Rounded(*after))?,
             (true, None) => f.write_str("; may mend by itself")?,

@@ -64,7 +64,7 @@ pub(crate) use nonce::NonceOf;
 #[cfg(feature = "server")]
 pub(crate) use pacing::throttled;
 pub use quota::Quota;
-pub(crate) use recording::{Answer, BASIC, Claims, Recorded, SIGNED};
+pub(crate) use recording::{Answer, BASIC, Claims, POST, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};

@@ -32,12 +32,15 @@ pub(crate) struct FromEnv {
 }
 
 impl FromEnv {
-    /// Names variables in place of options, unless code set the option, and leaves out their values.
+    /// Leaves out the values of variables.
+    fn without_values(&self, text: &str) -> String {
+        self.words.iter().fold(text.to_owned(), |text, word| text.replace(&format!(" {word:?}"), ""))
+    }
+
+    /// Names variables in place of options, unless code set the option.
     pub(super) fn spell(&self, text: &str) -> String {
-        let text =
-            self.words.iter().fold(text.to_owned(), |text, word| text.replace(&format!(" {word:?}"), ""));
         let by_variable = VARIABLES.iter().filter(|known| !self.replaced.contains(known.option));
-        by_variable.fold(text, |text, known| {
+        by_variable.fold(text.to_owned(), |text, known| {
             // The word between backticks.
             let option = format!("\u{60}{}\u{60}", known.option);
             text.replace(&option, &format!("{}_{}", self.prefix, known.name))
@@ -56,7 +59,7 @@ impl Config {
     /// The error as whoever set up the builder knows its options.
     pub(crate) fn naming(environment: Option<&FromEnv>, error: Error) -> Error {
         match environment {
-            Some(environment) => error.reworded(|text| environment.spell(text)),
+            Some(environment) => error.reworded(|text| environment.without_values(&environment.spell(text))),
             None => error,
         }
     }
