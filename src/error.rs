@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,25 @@ pub enum ErrorKind {
     Api,
 }
 
+impl ErrorKind {
+    /// Returns the stable name of the kind in snake case, such as `credentials_rejected`: the label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CredentialsRejected => "credentials_rejected",
+            Self::CredentialsUnavailable => "credentials_unavailable",
+            Self::AuthServerUnavailable => "auth_server_unavailable",
+            Self::Throttled => "throttled",
+            Self::RequestRefused => "request_refused",
+            Self::InvalidResponse => "invalid_response",
+            Self::Timeout => "timeout",
+            Self::UntrustedOrigin => "untrusted_origin",
+            Self::Configuration => "configuration",
+            Self::Closed => "closed",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// The one error type of this crate.
 ///
 /// Its [`Display`](fmt::Display) is one line for the person who reads it at 3 a.m.: what failed, against which
@@ -66,7 +86,7 @@ struct Inner {
     description: Option<String>,
     retryable: bool,
     retry_after: Option<Duration>,
-    advice: Option<&'static str>,
+    advice: Option<Cow<'static, str>>,
     /// The server throttles this client, and no other.
     of_client: bool,
     /// The server looked for the client's id or secret in the form body.
@@ -187,8 +207,22 @@ impl Error {
     }
 
     /// What the reader can do about it, where it does not mend itself.
-    pub(crate) fn advice(mut self, advice: &'static str) -> Self {
-        self.0.advice = Some(advice);
+    pub(crate) fn advice(mut self, advice: impl Into<Cow<'static, str>>) -> Self {
+        self.0.advice = Some(advice.into());
+        self
+    }
+
+    /// Makes what waiting may cure of an error about a source of credentials.
+    pub(crate) fn unavailable(mut self) -> Self {
+        self.0.kind = ErrorKind::CredentialsUnavailable;
+        self.retryable(true)
+    }
+
+    /// Rewrites message and advice, which name options, and leaves out the address, which is the value of one.
+    pub(crate) fn reworded(mut self, reword: impl Fn(&str) -> String) -> Self {
+        self.0.server = None;
+        self.0.message = reword(&self.0.message);
+        self.0.advice = self.0.advice.map(|advice| reword(&advice).into());
         self
     }
 
@@ -218,6 +252,23 @@ impl Error {
         self.0.wants_body
     }
 
+    /// Returns what happened, without what comes of it and what to do.
+    pub(crate) fn facts(&self) -> String {
+        let Inner { message, server, oauth_error, description, .. } = &*self.0;
+        let server = server.as_ref().map(|server| format!(" [{server}]")).unwrap_or_default();
+        let said = match (oauth_error, description) {
+            (Some(code), Some(text)) => format!(": {code} ({text})"),
+            (Some(said), None) | (None, Some(said)) => format!(": {said}"),
+            (None, None) => String::new(),
+        };
+        format!("{message}{server}{said}")
+    }
+
+    /// Returns what to do, if the error says so.
+    pub(crate) fn advice_given(&self) -> Option<&str> {
+        self.0.advice.as_deref()
+    }
+
     /// Says in front what the caller was waiting for; kind and all particulars stay.
     pub(crate) fn prefixed(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
@@ -227,18 +278,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, server, oauth_error, description, retryable, retry_after, advice, .. } =
-            &*self.0;
-        f.write_str(message)?;
-        if let Some(server) = server {
-            write!(f, " [{server}]")?;
-        }
-        match (oauth_error, description) {
-            (Some(code), Some(text)) => write!(f, ": {code} ({text})")?,
-            (Some(code), None) => write!(f, ": {code}")?,
-            (None, Some(text)) => write!(f, ": {text}")?,
-            (None, None) => {}
-        }
+        let Inner { retryable, retry_after, advice, .. } = &*self.0;
+        f.write_str(&self.facts())?;
         match (retryable, retry_after) {
             (true, Some(after)) => write!(f, "; tried again in {}", Rounded(*after))?,
             (true, None) => f.write_str("; may mend by itself")?,

@@ -51,6 +51,7 @@ mod cause;
 mod client;
 mod clock;
 mod credentials;
+mod environment;
 mod error;
 mod grant;
 pub mod guide;
@@ -75,6 +76,8 @@ pub use client::blocking;
 pub use client::resolve_url;
 pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy};
 pub use credentials::{ApiKey, AppCredentials, CredentialSource};
+#[doc(hidden)]
+pub use environment::{VARIABLES, Variable};
 pub use error::{Error, ErrorKind, Result};
 pub use grant::{
     AssertionAudience, ClientAuth, Dpop, HmacAlgorithm, PrivateKeyJwt, Quota, SecretJwt, Signed, Signer,

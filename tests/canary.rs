@@ -478,7 +478,7 @@ async fn sources(server: &AuthServer) {
     folder::set_mode(&path, 0o600);
     for text in [
         format!("APP_ID={APP_ID}\n{CANARY}"),
-        format!("APP_ID={APP_ID}\nAPP_SECRET={SECRET}\nAPP_SECRET={SECRET}"),
+        format!("APP_ID={APP_ID}\nAPP_SECRET={SECRET}\nAPP_SECRET={SECRET}2"),
         format!("API_KEY=acme_live_{CANARY}"),
         format!("{{\"app_id\": \"a\", \"app_secret\": \"{CANARY}"),
         format!("{{\"app_secret\": [\"{CANARY}\"]}}"),
@@ -486,10 +486,38 @@ async fn sources(server: &AuthServer) {
     ] {
         show_error(&text.parse::<AppCredentials>().unwrap_err());
         std::fs::write(&path, &text).unwrap();
-        let builder = over(CredentialSource::file(&path));
+        let builder = over(CredentialSource::file(&path)).token_timeout(Duration::from_millis(100));
         show(&builder);
-        show_error(&builder.build().unwrap_err());
+        let client = builder.build().unwrap();
+        show_error(&client.token().await.unwrap_err());
+        show_all(&client);
     }
+    // A file for each value, of which one contradicts another; and a secret where a path should be.
+    let directory = std::env::temp_dir().join(format!("evertoken-canaries-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    for (name, text) in [("client_id", APP_ID), ("client_secret", SECRET), ("app_secret", CANARY)] {
+        std::fs::write(directory.join(name), text).unwrap();
+        folder::set_mode(&directory.join(name), 0o600);
+    }
+    let mistaken = |name: &str| match name {
+        "X_APP_ID" => Some(APP_ID.into()),
+        "X_APP_SECRET_FILE" => Some(SECRET.into()),
+        _ => None,
+    };
+    for source in
+        [CredentialSource::directory(&directory), CredentialSource::from_lookup("X", None, mistaken)]
+    {
+        show(&source);
+        let client = over(source).token_timeout(Duration::from_millis(100)).build().unwrap();
+        show_error(&client.token().await.unwrap_err());
+        show_all(&client);
+    }
+    let files = CredentialSource::files(directory.join("client_id"), directory.join("client_secret"));
+    show(&files);
+    let client = over(files).build().unwrap();
+    client.token().await.unwrap();
+    show_all(&client);
+    std::fs::remove_dir_all(&directory).unwrap();
     std::fs::write(&path, json!({ "app_id": APP_ID, "app_secret": SECRET }).to_string()).unwrap();
     show(CredentialSource::file(&path));
     let client = over(CredentialSource::file(&path)).build().unwrap();

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use evertoken::testing::{AuthServer, Fault, ManualClock};
-use evertoken::{AppCredentials, Builder, CredentialSource, Diagnosis, Dpop, Level, TokenSource};
+use evertoken::{
+    AppCredentials, Builder, ClientAuth, CredentialSource, Diagnosis, Dpop, Finding, Level, TokenSource,
+};
 use serde_json::{Value, json};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -19,17 +21,27 @@ fn builder(server: &AuthServer) -> Builder<TokenSource> {
         .scope("read")
 }
 
-/// The finding, whose text must have this in it; and no token or secret may show.
+/// The findings of this kind, which together must have this in them; and no token or secret may show.
 fn assert_finds(server: &AuthServer, diagnosis: &Diagnosis, check: &str, level: Level, words: &[&str]) {
     let shown = format!("{diagnosis}\n{diagnosis:?}");
     for token in server.issued_tokens() {
         assert!(!shown.contains(&token), "{shown}");
     }
     assert!(!shown.contains("eyJ") && !shown.contains("wr0ng"), "{shown}");
-    let finding = diagnosis.findings().iter().find(|finding| finding.check == check).expect(&shown);
-    assert_eq!(finding.level, level, "{shown}");
+    let found: Vec<_> = diagnosis.findings().iter().filter(|finding| finding.check == check).collect();
+    assert_eq!(found.iter().map(|finding| finding.level).max(), Some(level), "{check}: {shown}");
     for word in words {
-        assert!(finding.text.contains(word), "{word:?} is not in {shown}");
+        let said = |finding: &&&Finding| {
+            finding.text.contains(word) || finding.advice.as_ref().is_some_and(|advice| advice.contains(word))
+        };
+        assert!(found.iter().any(|finding| said(&finding)), "{word:?} is not in {shown}");
+    }
+    // Facts first, and the advice on a line of its own.
+    for Finding { text, advice, .. } in diagnosis.findings() {
+        let lines: Vec<_> = diagnosis.to_string().lines().map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line.ends_with(text)).expect(&shown);
+        let below = advice.as_ref().map(|advice| lines[at + 1].ends_with(&format!("advice:  {advice}")));
+        assert!(below.unwrap_or(true), "{shown}");
     }
     let failed = diagnosis.findings().iter().any(|finding| finding.level == Level::Fail);
     assert_eq!(diagnosis.is_ok(), !failed, "{shown}");
@@ -44,7 +56,8 @@ async fn a_good_set_up_is_told_step_by_step() {
     for (check, words) in [
         ("settings", &[AuthServer::APP_ID][..]),
         ("discovery", &[".well-known/oauth-authorization-server says", &endpoint, "client_secret_post"]),
-        ("token", &[&endpoint, "answered 200", "client_secret_basic"]),
+        ("token", &[&endpoint, "answered 200"]),
+        ("auth", &["accepted by client_secret_basic"]),
         ("lifetime", &["3600.0 s", "between 2412.0 s and 3240.0 s", "until 3570.0 s"]),
         ("scope", &["asked \"read\""]),
         ("audience", &["https://api.example", &server.issuer()]),
@@ -54,7 +67,7 @@ async fn a_good_set_up_is_told_step_by_step() {
         assert_finds(&server, &diagnosis, check, Level::Ok, words);
     }
     assert!(diagnosis.is_ok() && diagnosis.to_string().ends_with("all is well"), "{diagnosis}");
-    assert_eq!((server.token_requests(), diagnosis.findings().len()), (1, 8));
+    assert_eq!((server.token_requests(), diagnosis.findings().len()), (1, 12));
 }
 
 #[tokio::test]
@@ -72,6 +85,8 @@ async fn a_wrong_secret() {
     assert_finds(&server, &diagnosis, "discovery", Level::Ok, &[]);
     let words = ["invalid_client", "HTTP 401", "client_secret_post", "check app id and app secret"];
     assert_finds(&server, &diagnosis, "token", Level::Fail, &words);
+    assert_finds(&server, &diagnosis, "auth", Level::Ok, &["sent by client_secret_basic"]);
+    assert_eq!(server.token_requests(), 2, "in the body as well, once");
 }
 
 #[tokio::test]
@@ -238,7 +253,7 @@ async fn what_a_server_says_stays_on_its_line() {
     server.set_announced_auth_methods(&["client_secret_basic", "x\nFAIL\u{202E}y"]);
     let diagnosis = builder(&server).check().await;
     assert_finds(&server, &diagnosis, "discovery", Level::Ok, &["xFAILy"]);
-    assert_eq!(diagnosis.to_string().lines().count(), 9);
+    assert_eq!(diagnosis.to_string().lines().count(), 13);
 }
 
 #[tokio::test]
@@ -277,4 +292,143 @@ async fn its_own_token_is_revoked_where_shutdown_would() {
     let diagnosis = builder(&server).revoke_on_shutdown(true).revocation_url(nowhere).check().await;
     assert_finds(&server, &diagnosis, "revocation", Level::Warn, &["/nowhere"]);
     assert!(diagnosis.is_ok());
+}
+
+fn answer(status: u16, headers: &[(&str, &str)]) -> Fault {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Fault::Status { status, headers, body: String::new() }
+}
+
+fn with_api(server: &AuthServer, base_url: &str) -> Builder<TokenSource> {
+    builder(server).base_url(base_url)
+}
+
+#[tokio::test]
+async fn one_call_shows_whether_the_api_takes_the_token() {
+    let server = AuthServer::start().await.unwrap();
+    let url = server.api_url();
+    let diagnosis = with_api(&server, &url).check().await;
+    assert_finds(&server, &diagnosis, "api", Level::Ok, &[&url, "answered 200"]);
+    assert_eq!(server.api_calls(), 1);
+    let call = server.log().into_iter().rfind(|entry| entry.what.contains("/v1")).unwrap();
+    assert!(call.what.starts_with("GET "), "{}", call.what);
+    for (status, level) in [(404, Level::Ok), (403, Level::Ok), (405, Level::Ok), (503, Level::Warn)] {
+        server.fail_next_api(answer(status, &[]));
+        let diagnosis = with_api(&server, &url).check().await;
+        assert_finds(&server, &diagnosis, "api", level, &[&format!("answered {status}")]);
+        assert!(diagnosis.is_ok());
+    }
+    // A redirect is an answer, and is not followed.
+    let calls = server.api_calls();
+    server.fail_next_api(answer(302, &[("location", "https://elsewhere.example/")]));
+    let diagnosis = with_api(&server, &url).check().await;
+    assert_finds(&server, &diagnosis, "api", Level::Ok, &["answered 302"]);
+    assert_eq!(server.api_calls(), calls + 1);
+    // Without a base URL there is nothing to call.
+    let diagnosis = builder(&server).check().await;
+    assert!(diagnosis.findings().iter().all(|finding| finding.check != "api"), "{diagnosis}");
+    assert_eq!(server.api_calls(), calls + 1);
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_the_token_or_is_dead() {
+    let server = AuthServer::start().await.unwrap();
+    let url = server.api_url();
+    server.fail_next_api(answer(401, &[("www-authenticate", "Bearer error=\"invalid_token\"")]));
+    let diagnosis = with_api(&server, &url).check().await;
+    assert_finds(
+        &server,
+        &diagnosis,
+        "api",
+        Level::Fail,
+        &["answered 401", "invalid_token", "check `audience`"],
+    );
+    assert!(diagnosis.to_string().ends_with("it does not work; 1 to mend"), "{diagnosis}");
+    server.fail_next_api(Fault::Reset);
+    let diagnosis = with_api(&server, &url).check().await;
+    assert_finds(&server, &diagnosis, "api", Level::Fail, &["failed", "check `base_url`"]);
+    // Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead = format!("http://127.0.0.1:{port}/v1/");
+    let diagnosis = with_api(&server, &dead).check().await;
+    let words = [&*format!("127.0.0.1:{port}"), "Connection refused", "check `base_url`"];
+    assert_finds(&server, &diagnosis, "api", Level::Fail, &words);
+    // It takes the call and says nothing.
+    server.fail_next_api(Fault::Hang);
+    let clock = Arc::new(ManualClock::default());
+    let checking = tokio::spawn(with_api(&server, &url).clock(clock.clone()).check());
+    let calls = server.api_calls();
+    while server.api_calls() == calls {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    clock.advance(Duration::from_secs(10));
+    let diagnosis = checking.await.unwrap();
+    assert_finds(&server, &diagnosis, "api", Level::Fail, &["did not answer within 10.0 s"]);
+}
+
+#[tokio::test]
+async fn the_call_to_the_api_is_proved_and_proved_again_with_its_nonce() {
+    let server = AuthServer::start().await.unwrap();
+    server.set_dpop_required(true);
+    server.set_api_nonce(Some("n0nce"));
+    let diagnosis = with_api(&server, &server.api_url()).dpop(Dpop::new()).check().await;
+    assert_finds(&server, &diagnosis, "api", Level::Ok, &["answered 200"]);
+    assert_eq!(server.api_calls(), 2);
+}
+
+#[tokio::test]
+async fn says_which_way_of_authenticating_works() {
+    let server = AuthServer::start().await.unwrap();
+    let refusal = Fault::Oauth { status: 401, error: "invalid_client".into(), description: String::new() };
+    for (set, refused, works) in [
+        (ClientAuth::ClientSecretBasic, "client_secret_basic", "client_secret_post"),
+        (ClientAuth::ClientSecretPost, "client_secret_post", "client_secret_basic"),
+    ] {
+        server.fail_next(refusal.clone());
+        let diagnosis = builder(&server).client_auth(set.clone()).check().await;
+        let words =
+            [&*format!("{refused} is refused, and {works} works"), &format!("set `client_auth` to {works}")];
+        assert_finds(&server, &diagnosis, "auth", Level::Fail, &words);
+        assert_finds(&server, &diagnosis, "token", Level::Ok, &["answered 200"]);
+        // What the server says that it does not know is not tried.
+        server.set_announced_auth_methods(&[refused]);
+        server.reset_counters();
+        server.fail_next(refusal.clone());
+        let diagnosis = builder(&server).client_auth(set).check().await;
+        assert_finds(&server, &diagnosis, "token", Level::Fail, &["invalid_client"]);
+        assert_eq!(server.token_requests(), 1);
+        server.set_announced_auth_methods(&["client_secret_basic", "client_secret_post"]);
+    }
+}
+
+#[tokio::test]
+async fn variables_that_are_wrong_are_findings_and_named() {
+    let server = AuthServer::start().await.unwrap();
+    let with = |more: &[(&str, &str)]| {
+        let basis = [("APP_ID", AuthServer::APP_ID), ("APP_SECRET", "secret"), ("ISSUER", &server.issuer())]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let all = basis.into_iter().chain(more);
+        let all = all.map(|(name, value)| (format!("EVERTOKEN_{name}").into(), value.into()));
+        Builder::<TokenSource>::from_variables("EVERTOKEN", None, all)
+    };
+    let diagnosis = with(&[("SCOPES", "wr0ng"), ("BASE_URL", &server.api_url())]).check().await;
+    let words = ["EVERTOKEN_SCOPES is not read; did you mean EVERTOKEN_SCOPE?", "app id"];
+    assert_finds(&server, &diagnosis, "settings", Level::Warn, &words);
+    assert_finds(&server, &diagnosis, "api", Level::Ok, &["answered 200"]);
+    let diagnosis = with(&[("CLIENT_AUTH", "wr0ng")]).check().await;
+    assert_finds(&server, &diagnosis, "settings", Level::Fail, &["EVERTOKEN_CLIENT_AUTH is not known"]);
+    server.fail_next(Fault::Oauth {
+        status: 401,
+        error: "invalid_client".into(),
+        description: String::new(),
+    });
+    let diagnosis = with(&[("CLIENT_AUTH", "client_secret_basic")]).check().await;
+    assert_finds(
+        &server,
+        &diagnosis,
+        "auth",
+        Level::Fail,
+        &["set EVERTOKEN_CLIENT_AUTH to client_secret_post"],
+    );
 }

@@ -518,10 +518,11 @@ async fn what_is_set_by_hand_holds_until_the_source_has_something_else() {
 async fn what_build_can_know_it_tells() {
     let server = AuthServer::start().await.unwrap();
     let folder = Folder::new("build");
-    let path = folder.put("secret", "APP_ID=app\n");
+    let path = folder.put("secret", &lines(GOOD));
     for (source, said) in [
-        (CredentialSource::file(folder.path("nowhere")), "nowhere"),
-        (CredentialSource::file(&path), "the app secret is empty"),
+        (CredentialSource::file(folder.path("")), "no regular file"),
+        (CredentialSource::directory(&path), "is no directory"),
+        (CredentialSource::file(&path).next_secret_file(&path), "`next_secret_file` goes with"),
         (AppCredentials::new("", GOOD).into(), "the app id is empty"),
         (given("").into(), "the app secret is empty"),
         (
@@ -624,4 +625,239 @@ async fn warns_of_odd_credentials_once_and_without_the_value() {
         assert_eq!(times, 1, "{said}: {text}");
     }
     assert!(!text.contains("h1dden"), "{text}");
+}
+
+/// A source over files, and how to write what it reads.
+type Place<'a> = (&'a str, CredentialSource, Box<dyn Fn(&str, &str) + 'a>);
+
+fn places(folder: &Folder) -> Vec<Place<'_>> {
+    std::fs::create_dir(folder.path("directory")).unwrap();
+    let variables = |names: [(&'static str, &'static str); 2]| {
+        let paths = names.map(|(name, file)| (name, folder.path(file)));
+        CredentialSource::from_lookup("X", None, move |name| {
+            paths.iter().find(|(known, _)| *known == name).map(|(_, path)| path.into())
+        })
+    };
+    vec![
+        (
+            "file",
+            CredentialSource::file(folder.path("file")),
+            Box::new(|id, secret| drop(folder.put("file", &format!("APP_ID={id}\nAPP_SECRET={secret}\n")))),
+        ),
+        (
+            "files",
+            CredentialSource::files(folder.path("id"), folder.path("secret")),
+            Box::new(|id, secret| {
+                folder.put("secret", &format!("{secret}\n"));
+                folder.put("id", &format!("{id}\r\n"));
+            }),
+        ),
+        (
+            "directory",
+            CredentialSource::directory(folder.path("directory")),
+            Box::new(|id, secret| {
+                folder.put("directory/client-secret", secret);
+                folder.put("directory/client-id", id);
+            }),
+        ),
+        (
+            "variables",
+            variables([("X_APP_ID_FILE", "var-id"), ("X_APP_SECRET_FILE", "var-secret")]),
+            Box::new(|id, secret| {
+                folder.put("var-secret", &format!("{secret}\n"));
+                folder.put("var-id", &format!("{id}\n"));
+            }),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn files_that_come_late_are_waited_for() {
+    let folder = Folder::new("late");
+    for (what, source, put) in places(&folder) {
+        let server = AuthServer::start().await.unwrap();
+        let source = builder(source, &server).build().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut events = source.events();
+        let waiting = tokio::spawn({
+            let source = source.clone();
+            async move { source.token().await }
+        });
+        let Some(Event::RenewalFailed { error, .. }) = events.next().await else {
+            panic!("{what} is missing")
+        };
+        assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable, "{error}");
+        assert!(error.is_retryable(), "{error}");
+        let path = folder.path("").to_str().unwrap().to_owned();
+        assert!(error.to_string().contains(&path), "{what}: {error}");
+        assert_eq!(server.token_requests(), 0);
+        put(ID, GOOD);
+        waiting.await.unwrap().unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(server.token_requests(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_torn_at_the_start_are_waited_for() {
+    let folder = Folder::new("torn");
+    let server = AuthServer::start().await.unwrap();
+    for (text, said) in [
+        ("", "it is empty"),
+        ("{\"app_secret\": \"h1dden", "no valid JSON"),
+        ("APP_ID=app", "the app secret is empty"),
+        ("APP_SECRET=h1dden", "no app id"),
+        ("APP_ID=a\nCLIENT_ID=b\nAPP_SECRET=h1dden", "APP_ID and CLIENT_ID contradict each other"),
+    ] {
+        let path = folder.put("secret", text);
+        let patience = Duration::from_millis(100);
+        let source = builder(CredentialSource::file(&path), &server).token_timeout(patience).build().unwrap();
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CredentialsUnavailable, "{error}");
+        assert!(error.is_retryable() && error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(!format!("{error:?}").contains("h1dden"), "{error:?}");
+        folder.put("secret", &lines(GOOD));
+        until("there is a token", || source.current_token().is_some()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_id_and_secret_in_files_of_their_own_is_seen() {
+    let folder = Folder::new("apart");
+    for (what, source, put) in places(&folder) {
+        let server = AuthServer::builder().client("another", "s2").start().await.unwrap();
+        put(ID, GOOD);
+        let source = builder(source, &server).build().unwrap();
+        let first = source.token().await.unwrap();
+        put("another", "s2");
+        until(what, || source.current_token().is_some_and(|token| token != first)).await;
+        let ids: Vec<_> = server.log().into_iter().filter_map(|entry| entry.client_id).collect();
+        assert_eq!((ids.first().unwrap().as_str(), ids.last().unwrap().as_str()), (ID, "another"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_id_that_comes_before_its_secret_is_not_believed_at_once() {
+    let folder = Folder::new("halves");
+    let server = AuthServer::builder().client("another", "s2").start().await.unwrap();
+    let (id, secret) = (folder.put("id", ID), folder.put("secret", GOOD));
+    let clock = Arc::new(ManualClock::default());
+    let source = builder(CredentialSource::files(id, secret), &server).clock(clock.clone()).build().unwrap();
+    source.token().await.unwrap();
+    let mut events = source.events();
+    let watched = async || {
+        for length in [Duration::from_secs(1), Duration::from_millis(50)] {
+            clock.advance(length);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let path = folder.put("id", "another");
+    // It stays young, however long the test takes.
+    let late = std::time::SystemTime::now() + HOUR;
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(late).unwrap();
+    watched().await;
+    watched().await;
+    assert!(events.try_next().is_none(), "the secret is still the old one");
+    folder.put("secret", "s2");
+    watched().await;
+    assert!(matches!(events.try_next(), Some(Event::CredentialsRotated)));
+    until("it has another token", || server.log().len() == 2).await;
+    let ids: Vec<_> = server.log().into_iter().filter_map(|entry| entry.client_id).collect();
+    assert_eq!(ids, [ID, "another"]);
+}
+
+#[tokio::test]
+async fn the_next_secret_can_be_in_a_file_of_its_own() {
+    let folder = Folder::new("next");
+    let server = AuthServer::start().await.unwrap();
+    let (id, secret) = (folder.put("id", ID), folder.put("secret", "old"));
+    let source = CredentialSource::files(id, secret).next_secret_file(folder.path("next"));
+    let source = builder(source, &server).build().unwrap();
+    assert_eq!(source.token().await.unwrap_err().kind(), ErrorKind::CredentialsRejected);
+    folder.put("next", &format!("{GOOD}\n"));
+    until("there is a token", || source.current_token().is_some()).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn files_of_a_mount_that_others_may_read_need_a_switch() {
+    use std::os::unix::fs::symlink;
+
+    let folder = Folder::new("volume");
+    std::fs::create_dir(folder.path("..1")).unwrap();
+    for (name, text) in [("client_id", ID), ("client_secret", GOOD)] {
+        set_mode(&folder.put(&format!("..1/{name}"), text), 0o644);
+        symlink(format!("..data/{name}"), folder.path(name)).unwrap();
+    }
+    symlink("..1", folder.path("..data")).unwrap();
+    let server = AuthServer::start().await.unwrap();
+    let variables = |switch: &'static str| {
+        let path = folder.path("").into_os_string();
+        CredentialSource::from_lookup("X", None, move |name| match name {
+            "X_CREDENTIALS_DIRECTORY" => Some(path.clone()),
+            "X_FILE_READABLE_BY_OTHERS" => Some(switch.into()),
+            _ => None,
+        })
+    };
+    let files = || CredentialSource::files(folder.path("client_id"), folder.path("client_secret"));
+    let directory = || CredentialSource::directory(folder.path(""));
+    for (refused, advice) in [
+        (files(), "`CredentialSource::readable_by_others`"),
+        (directory(), "`CredentialSource::readable_by_others`"),
+        (variables("false"), "set X_FILE_READABLE_BY_OTHERS=true"),
+    ] {
+        let error = builder(refused, &server).build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().contains("mode 0644") && error.to_string().contains(advice), "{error}");
+    }
+    for accepted in [files().readable_by_others(), directory().readable_by_others(), variables("true")] {
+        builder(accepted, &server).build().unwrap().token().await.unwrap();
+    }
+    let error = builder(variables("h1dden"), &server).build().unwrap_err();
+    assert!(error.to_string().contains("X_FILE_READABLE_BY_OTHERS is neither true nor false"), "{error}");
+    assert!(!error.to_string().contains("h1dden"), "{error}");
+}
+
+#[tokio::test]
+async fn variables_that_contradict_each_other_are_named() {
+    let server = AuthServer::start().await.unwrap();
+    for names in [
+        ["X_APP_ID", "X_APP_ID_FILE"],
+        ["X_APP_SECRET", "X_APP_SECRET_FILE"],
+        ["X_APP_SECRET_NEXT", "X_APP_SECRET_NEXT_FILE"],
+        ["X_API_KEY", "X_API_KEY_FILE"],
+        ["X_API_KEY_FILE", "X_APP_ID_FILE"],
+        ["X_CREDENTIALS_FILE", "X_APP_SECRET_FILE"],
+        ["X_CREDENTIALS_FILE", "X_CREDENTIALS_DIRECTORY"],
+    ] {
+        let lookup = |name: &str| names.contains(&name).then(|| "h1dden".into());
+        let error = builder(CredentialSource::from_lookup("X", None, lookup), &server).build().unwrap_err();
+        let text = error.to_string();
+        assert!(names.iter().all(|name| text.contains(name)) && !text.contains("h1dden"), "{text}");
+    }
+    // An id that everybody may see beside a secret in a file.
+    let folder = Folder::new("mixed");
+    let path = folder.put("secret", &format!("{GOOD}\n"));
+    let mixed = |name: &str| match name {
+        "X_APP_ID" => Some(ID.into()),
+        "X_APP_SECRET_FILE" => Some(format!(" '{}'\n", path.display()).into()),
+        _ => None,
+    };
+    builder(CredentialSource::from_lookup("X", None, mixed), &server).build().unwrap().token().await.unwrap();
+    let key = ApiKey::issue("acme", ID, GOOD).unwrap();
+    let path = folder.put("key", &format!("{}\n", key.expose()));
+    let keyed = |name: &str| (name == "X_API_KEY_FILE").then(|| path.clone().into());
+    builder(CredentialSource::from_lookup("X", None, keyed), &server).build().unwrap().token().await.unwrap();
+    // A secret where its file should be named.
+    let mistaken = |name: &str| match name {
+        "X_APP_ID" => Some(ID.into()),
+        "X_APP_SECRET_FILE" => Some("h1dden".into()),
+        _ => None,
+    };
+    let source = CredentialSource::from_lookup("X", None, mistaken);
+    let source = builder(source, &server).token_timeout(Duration::from_millis(100)).build().unwrap();
+    let error = source.token().await.unwrap_err();
+    assert!(error.to_string().contains("X_APP_SECRET_FILE"), "{error}");
+    assert!(!format!("{error:?} {source:?}").contains("h1dden"), "{error:?}");
 }

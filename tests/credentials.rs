@@ -164,7 +164,8 @@ fn from_the_environment() {
         let api = client(Client::builder_with(CredentialSource::env()), &server);
         assert!(api.token().await.is_ok());
         let acme = Client::builder_with(CredentialSource::env_prefix("ACME")).token_url(server.token_url());
-        let error = acme.build().unwrap_err().to_string();
+        let acme = acme.token_timeout(Duration::from_millis(100)).build().unwrap();
+        let error = acme.token().await.unwrap_err().to_string();
         assert!(error.contains("there") && error.contains("cannot be read"), "{error}");
     });
 }

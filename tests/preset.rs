@@ -261,7 +261,7 @@ async fn the_environment_has_the_presets_prefix() {
         (&[("ACME_APP_SECRET", "s"), ("ACME_API_KEY", key)], "ACME_API_KEY is set, and ACME_APP_ID"),
         (&[("ACME_API_KEY", &key[1..])], "typo"),
         (&[("ACME_API_KEY", foreign)], "begins with `acme_test_`"),
-        (&[("ACME_API_KEY", key), ("ACME_ISSUER", "x")], "`issuer` is not a URL"),
+        (&[("ACME_API_KEY", key), ("ACME_ISSUER", "x")], "ACME_ISSUER is not a URL"),
     ] {
         let said = in_environment(settings);
         assert!(said.contains("outcome: ") && said.contains(told), "{told}: {said}");

@@ -5,7 +5,7 @@ use super::transport::Redirects;
 use super::url::BaseUrl;
 use super::{Client, Inner, transport};
 use crate::error::Result;
-use crate::source::Builder;
+use crate::source::{Builder, Config};
 
 /// Sets up a [`Client`]; [`Client::builder`] begins one.
 pub type ClientBuilder = Builder<Client>;
@@ -47,6 +47,14 @@ impl Client {
         default: impl FnOnce(Redirects) -> Result<Arc<reqwest::Client>>,
     ) -> Result<Self> {
         builder.config.fill();
+        let environment = builder.config.environment.clone();
+        Self::assembled(builder, default).map_err(|error| Config::naming(environment.as_ref(), error))
+    }
+
+    fn assembled<T>(
+        builder: Builder<T>,
+        default: impl FnOnce(Redirects) -> Result<Arc<reqwest::Client>>,
+    ) -> Result<Self> {
         let config = &builder.config;
         let user_agent = builder.parsed_user_agent()?;
         let base = builder.parsed_base_url()?.map(BaseUrl::new).transpose()?;

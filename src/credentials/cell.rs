@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::file::Unread;
 use super::source::{CredentialSource, Kind, Provider};
+use super::text::Field;
 use super::{AppCredentials, Credentials, checked_app_id};
 use crate::caught::caught;
 use crate::clock::{Clock, Moment};
@@ -87,10 +89,10 @@ impl Change {
 }
 
 impl CredentialCell {
-    /// With what the source has at once.
+    /// With what the source has at once. A provider is not asked, and files that are missing or torn are waited for.
     ///
     /// # Errors
-    /// Where that is nothing usable.
+    /// If that is nothing usable.
     pub(crate) fn open(source: CredentialSource, needs_secret: bool) -> Result<Self> {
         let this = Self {
             source: source.0,
@@ -101,25 +103,40 @@ impl CredentialCell {
         };
         match &this.source {
             Kind::Mistaken(error) => return Err(error.clone()),
-            Kind::Given { credentials, variable } => {
+            Kind::Given { credentials, missing } => {
                 let credentials = this.trimmed(credentials.clone());
-                this.check(&credentials.app_id, &credentials.app_secret).map_err(|error| match variable {
-                    Some(variable) if credentials.app_secret.expose_secret().is_empty() => {
-                        Error::configuration(format!(
-                            "the environment variable {variable} is not set, or empty"
-                        ))
+                this.check(&credentials.app_id, &credentials.app_secret).map_err(|error| match missing {
+                    Some(missing) if credentials.app_id.is_empty() => missing.app_id.clone(),
+                    Some(missing) if credentials.app_secret.expose_secret().is_empty() => {
+                        missing.app_secret.clone()
                     }
                     _ => error,
                 })?;
                 this.take(credentials);
             }
-            Kind::File(file) => this.accept(this.trimmed(file.read()?))?,
+            Kind::Files { files, missing } => {
+                if let Some(missing) = missing
+                    && needs_secret
+                    && !(files.may_have(Field::AppSecret) || files.may_have(Field::ApiKey))
+                {
+                    return Err(missing.app_secret.clone());
+                }
+                match files.read() {
+                    Ok(given) => {
+                        let outcome = this.accept(this.trimmed(given));
+                        this.tell(outcome.map_err(|error| error.prefixed(&files.layout)).err().as_ref());
+                    }
+                    Err(Unread::Unsafe(error)) => return Err(error),
+                    // Whoever writes them may be about to.
+                    Err(Unread::NotYet(error)) => this.tell(Some(&error.unavailable())),
+                }
+            }
             Kind::Provider(_) => {}
         }
         Ok(this)
     }
 
-    /// What is known: nothing until a provider has given something.
+    /// What is known: nothing until a provider or a file has given something.
     pub(crate) fn known(&self) -> Option<Known> {
         self.known.borrow().clone()
     }
@@ -197,6 +214,15 @@ impl CredentialCell {
         Ok(())
     }
 
+    /// Whether it is another app id with the secret of the one before: files of which one has been replaced.
+    fn is_half(&self, given: &AppCredentials) -> bool {
+        self.state().given.as_ref().is_some_and(|before| {
+            before.app_id != given.app_id
+                && before.app_secret.expose_secret() == given.app_secret.expose_secret()
+                && !given.app_secret.expose_secret().is_empty()
+        })
+    }
+
     /// Only what is new counts: the source need not know that the next secret was promoted, or one set by hand.
     fn take(&self, given: AppCredentials) {
         let mut state = self.state();
@@ -252,12 +278,17 @@ impl CredentialCell {
             let now = clock.now();
             let given = match &self.source {
                 Kind::Given { .. } | Kind::Mistaken(_) => return Ok(()),
-                Kind::File(file) => {
-                    let given = self.trimmed(file.read()?);
+                Kind::Files { files, .. } => {
+                    let read = || match files.read() {
+                        Ok(given) => Ok(self.trimmed(given)),
+                        Err(unread) => Err(Error::from(unread).unavailable()),
+                    };
+                    let given = read()?;
                     if self.state().given.as_ref() != Some(&given) {
                         clock.wait(PAUSE).await;
-                        if self.trimmed(file.read()?) != given {
-                            return Err(unavailable("the credentials file is being written".to_owned()));
+                        if read()? != given || files.is_many() && self.is_half(&given) && !files.is_settled()
+                        {
+                            return Err(unavailable(format!("{}: being written", files.layout)));
                         }
                     }
                     given
@@ -265,8 +296,10 @@ impl CredentialCell {
                 Kind::Provider(_) if asked.as_ref().is_some_and(will_do) => return Ok(()),
                 Kind::Provider(provider) => self.trimmed(self.provided(&**provider).await?),
             };
-            self.accept(given)
-                .map_err(|error| unavailable(format!("no use of the credential source: {error}")))?;
+            self.accept(given).map_err(|error| match &self.source {
+                Kind::Files { files, .. } => error.prefixed(&files.layout).unavailable(),
+                _ => unavailable(format!("no use of the credential source: {error}")),
+            })?;
             *asked = Some(now);
             Ok(())
         };
@@ -299,13 +332,22 @@ impl CredentialCell {
     /// Each problem once, however often it is met.
     fn tell(&self, error: Option<&Error>) {
         let source = &self.source;
+        let is_known = self.known.borrow().is_some();
         let mut state = self.state();
         match error.map(Error::to_string) {
             Some(problem) if state.problem.as_ref() == Some(&problem) => {}
             Some(problem) => {
-                tracing::warn!(
-                    target: "evertoken", %source, problem, "nothing from the credential source; what it gave before stays in use"
-                );
+                if is_known {
+                    tracing::warn!(
+                        target: "evertoken", %source, problem,
+                        "nothing from the credential source; what it gave before stays in use"
+                    );
+                } else {
+                    tracing::warn!(
+                        target: "evertoken", %source, problem,
+                        "nothing from the credential source yet; waiting for it"
+                    );
+                }
                 state.problem = Some(problem);
             }
             None => {
@@ -321,9 +363,9 @@ impl CredentialCell {
         loop {
             let look = match &self.source {
                 Kind::Given { .. } | Kind::Mistaken(_) => std::future::pending().await,
-                Kind::File(file) => {
+                Kind::Files { files, .. } => {
                     clock.wait(FILE_WATCH).await;
-                    file.may_have_changed()
+                    files.may_have_changed()
                 }
                 Kind::Provider(_) => {
                     clock.wait(PROVIDER_WATCH).await;

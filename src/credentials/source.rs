@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use super::file::CredentialFile;
-use super::text::Fields;
+use super::file::{CredentialFiles, Layout, Part, Place};
+use super::text::{Field, Fields};
 use super::{ApiKey, AppCredentials};
+use crate::environment::{Environment, OURS};
 use crate::error::{Error, Result};
+use crate::padding::trimmed_url;
 
 /// Where app id and app secret come from, and where the next ones are to be had when they are rotated. Given to
 /// [`Client::builder_with`](crate::Client::builder_with) or
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// |---|---|
 /// | [`AppCredentials`], [`ApiKey`]: given, with the next secret if there is one | once |
 /// | [`env`](Self::env): the environment | once, when it is made |
-/// | [`file`](Self::file) | by `build`; within a second of a change, and when the server refuses the credential |
+/// | [`file`](Self::file), [`files`](Self::files), [`directory`](Self::directory) | by `build`; within a second of a change, and when the server refuses the credential |
 /// | [`provider`](Self::provider): your own async code | before each token request, and when the server refuses the credential |
 ///
 /// In each of them there can be a next secret. Where the server refuses the one in use, the source is asked afresh, and what
@@ -51,29 +51,45 @@ pub struct CredentialSource(pub(super) Kind);
 pub(super) enum Kind {
     Given {
         credentials: AppCredentials,
-        /// The environment variable that the secret would be in.
-        variable: Option<String>,
+        missing: Option<Missing>,
     },
-    File(CredentialFile),
+    Files {
+        files: CredentialFiles,
+        missing: Option<Missing>,
+    },
     Provider(Arc<Provider>),
     /// Told by `build`.
     Mistaken(Error),
+}
+
+/// What to say if the environment lacks an id or a secret.
+pub(super) struct Missing {
+    pub(super) app_id: Error,
+    pub(super) app_secret: Error,
 }
 
 type Provided = Result<AppCredentials, Box<dyn std::error::Error + Send + Sync>>;
 pub(super) type Provider = dyn Fn() -> Pin<Box<dyn Future<Output = Provided> + Send>> + Send + Sync;
 
 impl CredentialSource {
-    /// The environment: `EVERTOKEN_APP_ID`, `EVERTOKEN_APP_SECRET` and, in a rotation, `EVERTOKEN_APP_SECRET_NEXT`; or an
-    /// [`ApiKey`] in `EVERTOKEN_API_KEY` in the place of the first two; or `EVERTOKEN_CREDENTIALS_FILE`, the path of a
-    /// [`file`](Self::file), in the place of all. It is read here; what is missing or is not Unicode is told by `build`.
+    /// The environment: `EVERTOKEN_APP_ID`, `EVERTOKEN_APP_SECRET` and, in a rotation, `EVERTOKEN_APP_SECRET_NEXT`, each of
+    /// which can be in a file instead: `EVERTOKEN_APP_SECRET_FILE` is its path, as with [`files`](Self::files). Or an
+    /// [`ApiKey`] in `EVERTOKEN_API_KEY` or `EVERTOKEN_API_KEY_FILE` in the place of the first two. Or
+    /// `EVERTOKEN_CREDENTIALS_FILE`, the path of a [`file`](Self::file), or `EVERTOKEN_CREDENTIALS_DIRECTORY`, that of a
+    /// [`directory`](Self::directory), in the place of all. `EVERTOKEN_FILE_READABLE_BY_OTHERS=true` does what
+    /// [`readable_by_others`](Self::readable_by_others) does.
+    ///
+    /// The variables are read here. `build` reports what is missing or is not Unicode, and a variable that may have been
+    /// meant. No value is shown.
     pub fn env() -> Self {
-        Self::env_prefix("EVERTOKEN")
+        Self::env_prefix(OURS)
     }
 
     /// The same with another word in front: `ACME` for `ACME_APP_ID`.
     pub fn env_prefix(prefix: &str) -> Self {
-        Self::from_lookup(prefix, None, |name| std::env::var_os(name))
+        let lookup = |name: &str| std::env::var_os(name);
+        let names = std::env::vars_os().map(|(name, _)| name);
+        Self::from_environment(&Environment::new(prefix, &lookup, names), None)
     }
 
     /// A file that holds what [`AppCredentials`] can be read from, on a local file system. It is read by `build`, again
@@ -81,20 +97,84 @@ impl CredentialSource {
     /// when the server refuses the credential. One that is missing, torn or unsafe by then changes nothing. A change is
     /// believed once two readings 50 ms apart agree.
     ///
-    /// On Unix, a file that its group or others may read is a [`Configuration`](crate::ErrorKind::Configuration) error, and
-    /// so is one of another user; but root's may be readable by a group of ours.
+    /// A file that is missing, empty or torn when the client is built is waited for: `build` succeeds and a WARN line of the
+    /// log says why, reads wait, and fail as [`CredentialsUnavailable`](crate::ErrorKind::CredentialsUnavailable) with the
+    /// file's path if it does not come in time.
+    ///
+    /// On Unix, `build` refuses a file that its group or others may read with a
+    /// [`Configuration`](crate::ErrorKind::Configuration) error, and one of another user as well; but root's may be readable
+    /// by a group of ours.
     ///
     /// In Kubernetes, secrets are root's with mode 0644 by default. `defaultMode: 0400` on the volume mends that for a
-    /// container that runs as root; `defaultMode: 0440` with `fsGroup` in the pod's `securityContext` for any other. Where
-    /// neither can be set, there is [`file_readable_by_others`](Self::file_readable_by_others).
+    /// container that runs as root; `defaultMode: 0440` with `fsGroup` in the pod's `securityContext` for any other. If
+    /// neither can be set, there is [`readable_by_others`](Self::readable_by_others).
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Kind::File(CredentialFile::new(path.into(), false)))
+        Self::of_files(CredentialFiles::new(Layout::Whole(path.into().into())))
     }
 
-    /// The same for a file whose owner and mode a mount rules, so that anybody may read it. One that others than its owner
-    /// may write is an error all the same.
+    /// Reads the app id from one file and the app secret from another, as container secrets and `…_FILE` variables have them.
+    /// The whole content counts, without a line end behind it. The files are watched and guarded as [`file`](Self::file)
+    /// says, each of them.
+    ///
+    /// Both are of one moment: they are read again if either changes while they are read. Replace both at once by a link, as
+    /// Kubernetes does, or the secret first: an app id that comes alone is believed after 2 s.
+    ///
+    /// ```no_run
+    /// use evertoken::{Client, CredentialSource};
+    ///
+    /// # fn run() -> evertoken::Result<()> {
+    /// let source = CredentialSource::files("/run/secrets/acme_id", "/run/secrets/acme_secret")
+    ///     .next_secret_file("/run/secrets/acme_secret_next");
+    /// let api = Client::builder_with(source).issuer("https://acme.eu.auth0.com/").build()?;
+    /// # drop(api); Ok(()) }
+    /// ```
+    pub fn files(id_path: impl Into<PathBuf>, secret_path: impl Into<PathBuf>) -> Self {
+        let file = |path: PathBuf| Part::File(path.into());
+        Self::of_files(CredentialFiles::new(Layout::Parts(vec![
+            (Field::AppId, file(id_path.into())),
+            (Field::AppSecret, file(secret_path.into())),
+        ])))
+    }
+
+    /// Reads the next secret of a rotation from a file of its own, beside those of [`files`](Self::files). It need not be
+    /// there.
+    pub fn next_secret_file(mut self, path: impl Into<PathBuf>) -> Self {
+        match &mut self.0 {
+            Kind::Files { files: CredentialFiles { layout: Layout::Parts(parts), .. }, .. } => {
+                parts.push((Field::NextSecret, Part::Optional(path.into().into())));
+                self
+            }
+            Kind::Mistaken(_) => self,
+            _ => Self::mistaken(Error::configuration(
+                "`next_secret_file` goes with `CredentialSource::files` only",
+            )),
+        }
+    }
+
+    /// Reads a directory with a file for each value, as a Kubernetes volume has them. The names are the usual ones, however
+    /// they are written: `client_id` or `app_id` (`clientId`, `CLIENT_ID`, `client-id`), `client_secret` or `app_secret`,
+    /// `client_secret_next` or `next_app_secret` in a rotation, or `api_key` in the place of the first two. Other and hidden
+    /// files are ignored. Two files for one value that differ are an error. All else is as with [`files`](Self::files).
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::of_files(CredentialFiles::new(Layout::Directory(path.into().into())))
+    }
+
+    /// Accepts files that their group and others may read, and those of another user: for a mount that rules mode and owner.
+    /// A file that others than its owner may write is refused all the same. It does nothing for other sources.
+    pub fn readable_by_others(mut self) -> Self {
+        if let Kind::Files { files, .. } = &mut self.0 {
+            files.readable_by_others = true;
+        }
+        self
+    }
+
+    /// [`file`](Self::file) with [`readable_by_others`](Self::readable_by_others).
     pub fn file_readable_by_others(path: impl Into<PathBuf>) -> Self {
-        Self(Kind::File(CredentialFile::new(path.into(), true)))
+        Self::file(path).readable_by_others()
+    }
+
+    fn of_files(files: CredentialFiles) -> Self {
+        Self(Kind::Files { files, missing: None })
     }
 
     /// Your own code, for Vault, AWS Secrets Manager and the like. It is asked before each token request, again at once where
@@ -137,15 +217,19 @@ impl CredentialSource {
         })))
     }
 
-    /// The environment as `lookup` has it. An API key in it must have the prefix `key_prefix`, where that is given. For
-    /// bindings only.
+    /// The environment as `lookup` has it. An API key in it must have the prefix `key_prefix`, if that is given. For bindings
+    /// only.
     #[doc(hidden)]
     pub fn from_lookup(
         prefix: &str,
         key_prefix: Option<&str>,
         lookup: impl Fn(&str) -> Option<OsString>,
     ) -> Self {
-        match looked_up(prefix, key_prefix, lookup) {
+        Self::from_environment(&Environment::new(prefix, &lookup, []), key_prefix)
+    }
+
+    pub(crate) fn from_environment(environment: &Environment<'_>, key_prefix: Option<&str>) -> Self {
+        match looked_up(environment, key_prefix) {
             Ok(kind) => Self(kind),
             Err(error) => Self::mistaken(error),
         }
@@ -156,60 +240,127 @@ impl CredentialSource {
     }
 }
 
-fn looked_up(
-    prefix: &str,
-    key_prefix: Option<&str>,
-    lookup: impl Fn(&str) -> Option<OsString>,
-) -> Result<Kind> {
-    let get = |name: &str| {
-        let name = format!("{prefix}_{name}");
-        match lookup(&name).filter(|value| !value.is_empty()).map(OsString::into_string) {
-            Some(Ok(value)) => Ok(Some(Zeroizing::new(value))),
-            Some(Err(_)) => {
-                Err(Error::configuration(format!("the environment variable {name} is not Unicode")))
-            }
-            None => Ok(None),
-        }
-    };
-    let path = lookup(&format!("{prefix}_CREDENTIALS_FILE")).filter(|path| !path.is_empty());
-    let names = ["API_KEY", "APP_ID", "APP_SECRET", "APP_SECRET_NEXT"];
-    let [api_key, app_id, app_secret, next_app_secret] = names.map(get);
-    let fields = Fields {
-        api_key: api_key?,
-        app_id: app_id?,
-        app_secret: app_secret?,
-        next_app_secret: next_app_secret?,
-    };
+/// The fields that may be in the environment, and under which names.
+const FIELDS: [(Field, &str, &str); 4] = [
+    (Field::ApiKey, "API_KEY", "API_KEY_FILE"),
+    (Field::AppId, "APP_ID", "APP_ID_FILE"),
+    (Field::AppSecret, "APP_SECRET", "APP_SECRET_FILE"),
+    (Field::NextSecret, "APP_SECRET_NEXT", "APP_SECRET_NEXT_FILE"),
+];
+
+fn looked_up(environment: &Environment<'_>, key_prefix: Option<&str>) -> Result<Kind> {
+    let named = |name: &str| environment.named(name);
     let both = |one: &str, other: &str| {
-        Err(Error::configuration(format!("{prefix}_{one} is set, and {other} too"))
-            .advice("unset the one or the others"))
+        Err(Error::configuration(format!("{} is set, and {} too", named(one), named(other)))
+            .advice("unset the one or the other"))
     };
-    let apart = fields.app_id.is_some() || fields.app_secret.is_some();
-    if let Some(path) = path {
-        if apart || fields.api_key.is_some() || fields.next_app_secret.is_some() {
-            return both(
-                "CREDENTIALS_FILE",
-                &format!("{prefix}_API_KEY, _APP_ID, _APP_SECRET or _APP_SECRET_NEXT"),
-            );
+    let place = |name: &str| {
+        let path = environment.get_os(name)?;
+        // As with URLs, white space and quotes are those of whoever wrote the variable down.
+        let path = path.to_str().map_or_else(|| path.clone().into(), |text| trimmed_url(text).into());
+        Some(Place { path, variable: Some(named(name)) })
+    };
+    let mut parts = Vec::new();
+    // By which variable each part is given.
+    let mut given: Vec<(Field, &str)> = Vec::new();
+    for (field, name, file) in FIELDS {
+        match (environment.get(name)?, place(file)) {
+            (Some(_), Some(_)) => return both(name, file),
+            (Some(value), None) => {
+                parts.push((field, Part::Given(value)));
+                given.push((field, name));
+            }
+            (None, Some(place)) => {
+                let is_next = field == Field::NextSecret;
+                parts.push((field, if is_next { Part::Optional(place) } else { Part::File(place) }));
+                given.push((field, file));
+            }
+            (None, None) => {}
         }
-        let mut file = CredentialFile::new(path.into(), false);
-        file.key_prefix = key_prefix.map(str::to_owned);
-        return Ok(Kind::File(file));
     }
-    match (&fields.api_key, &fields.app_id) {
-        (Some(_), _) if apart => return both("API_KEY", &format!("{prefix}_APP_ID or _APP_SECRET")),
-        (None, None) => {
-            return Err(Error::configuration(format!("the environment variable {prefix}_APP_ID is not set")));
+    let name_of = |field: Field| given.iter().find(|(known, _)| *known == field).map(|(_, name)| *name);
+    let wholes = [
+        ("CREDENTIALS_FILE", Layout::Whole as fn(Place) -> Layout),
+        ("CREDENTIALS_DIRECTORY", Layout::Directory),
+    ];
+    let mut whole = None;
+    for (name, layout) in wholes {
+        if let Some(place) = place(name) {
+            let other = whole.as_ref().map(|(other, _)| *other).or(given.first().map(|(_, name)| *name));
+            if let Some(other) = other {
+                return both(name, other);
+            }
+            whole = Some((name, layout(place)));
+        }
+    }
+    let missing = || Missing {
+        app_id: environment.missing(&["APP_ID"], "not set, or empty"),
+        app_secret: environment.missing(&["APP_SECRET"], "not set, or empty").advice(format!(
+            "set it or {}, or a {} that needs none",
+            named("APP_SECRET_FILE"),
+            named("CLIENT_AUTH")
+        )),
+    };
+    let of_files = |layout| {
+        let mut files = CredentialFiles::new(layout);
+        files.readable_by_others = is_on(environment, SWITCH)?;
+        files.switch = Some(named(SWITCH));
+        files.key_prefix = key_prefix.map(str::to_owned);
+        Ok(Kind::Files { files, missing: Some(missing()) })
+    };
+    if let Some((_, layout)) = whole {
+        return of_files(layout);
+    }
+    match (name_of(Field::ApiKey), name_of(Field::AppId), name_of(Field::AppSecret)) {
+        (Some(key), id, secret) if id.or(secret).is_some() => {
+            let others = [id.unwrap_or("APP_ID"), secret.unwrap_or("APP_SECRET")].map(named).join(" or ");
+            return Err(Error::configuration(format!("{} is set, and {others} too", named(key)))
+                .advice("unset the one or the others"));
+        }
+        (None, None, _) => {
+            return Err(environment.missing(&["APP_ID"], "not set").advice(format!(
+                "set it, or {}, {} or {}",
+                named("APP_ID_FILE"),
+                named("API_KEY"),
+                named("CREDENTIALS_FILE")
+            )));
         }
         _ => {}
     }
-    let credentials = fields.into_credentials(key_prefix)?;
-    Ok(Kind::Given { credentials, variable: Some(format!("{prefix}_APP_SECRET")) })
+    if parts.iter().any(|(_, part)| !matches!(part, Part::Given(_))) {
+        return of_files(Layout::Parts(parts));
+    }
+    let mut fields = Fields::default();
+    for (field, part) in parts {
+        if let Part::Given(value) = part {
+            fields.add(field, "", value)?;
+        }
+    }
+    let credentials = fields.into_credentials(key_prefix).map_err(|error| match name_of(Field::ApiKey) {
+        Some(name) => error.prefixed(format_args!("the environment variable {}", named(name))),
+        None => error,
+    })?;
+    Ok(Kind::Given { credentials, missing: Some(missing()) })
+}
+
+/// The variable that lets others read the files.
+const SWITCH: &str = "FILE_READABLE_BY_OTHERS";
+
+fn is_on(environment: &Environment<'_>, name: &str) -> Result<bool> {
+    let Some(value) = environment.get(name)? else { return Ok(false) };
+    match trimmed_url(&value).to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(Error::configuration(format!(
+            "the environment variable {} is neither true nor false",
+            environment.named(name)
+        ))),
+    }
 }
 
 impl From<AppCredentials> for CredentialSource {
     fn from(credentials: AppCredentials) -> Self {
-        Self(Kind::Given { credentials, variable: None })
+        Self(Kind::Given { credentials, missing: None })
     }
 }
 
@@ -224,7 +375,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kind::Given { .. } | Kind::Mistaken(_) => f.write_str("given"),
-            Kind::File(file) => write!(f, "file {}", file.path.display()),
+            Kind::Files { files, .. } => files.layout.fmt(f),
             Kind::Provider(_) => f.write_str("provider"),
         }
     }

@@ -1,49 +1,140 @@
+//! How credentials are written: the names that id, secrets and API key go by, and the two forms of text, JSON and lines.
+//! Where the text comes from is not decided here.
+
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::{ApiKey, AppCredentials};
 use crate::error::{Error, Result};
+use crate::padding;
 
 /// More than this is no credential.
 pub(super) const LONGEST: usize = 64 << 10;
+/// No name of a field is longer.
+const LONGEST_NAME: usize = 64;
 
-type Text = Zeroizing<String>;
+pub(super) type Text = Zeroizing<String>;
 
-/// What may stand in a file, in a secret store or in the environment.
-#[derive(Deserialize, Default)]
-pub(super) struct Fields {
-    pub(super) app_id: Option<Text>,
-    pub(super) app_secret: Option<Text>,
-    /// Who goes by the one form's name in the other would get no next secret, and no word of it.
-    #[serde(alias = "app_secret_next")]
-    pub(super) next_app_secret: Option<Text>,
-    pub(super) api_key: Option<Text>,
+/// One value of those that make up credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    AppId,
+    AppSecret,
+    NextSecret,
+    ApiKey,
 }
 
+impl Field {
+    /// Returns the field that goes by this name, in whatever case and with whatever between its words: `client_id`,
+    /// `clientId`, `CLIENT-ID`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
+        let words = name.chars().filter(|c| !matches!(c, '_' | '-' | '.'));
+        let plain: String = words.flat_map(char::to_lowercase).collect();
+        Some(match plain.strip_prefix("evertoken").unwrap_or(&plain) {
+            "appid" | "clientid" => Self::AppId,
+            "appsecret" | "clientsecret" => Self::AppSecret,
+            "appsecretnext" | "nextappsecret" | "clientsecretnext" | "nextclientsecret" => Self::NextSecret,
+            "apikey" => Self::ApiKey,
+            _ => return None,
+        })
+    }
+}
+
+/// The values that were found, and the names that they had there.
+#[derive(Default)]
+pub(super) struct Fields(Vec<(Field, String, Text)>);
+
 impl Fields {
-    /// An API key must have this prefix, where one is given.
+    /// Takes note of a value. An empty one counts as none.
+    ///
+    /// # Errors
+    /// If there is another value for the same field. The error names both, and repeats no value.
+    pub(super) fn add(&mut self, field: Field, name: &str, value: Text) -> Result<()> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        match self.0.iter().find(|(known, ..)| *known == field) {
+            Some((_, _, same)) if padding::trimmed(same) == padding::trimmed(&value) => {}
+            Some((_, other, _)) if other == name => {
+                return Err(Error::configuration(format!("it has {name} twice, with different values"))
+                    .advice("leave out the wrong one"));
+            }
+            Some((_, other, _)) => {
+                return Err(Error::configuration(format!("{other} and {name} contradict each other"))
+                    .advice("leave out the wrong one"));
+            }
+            None => self.0.push((field, name.to_owned(), value)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, field: Field) -> Option<&str> {
+        self.0.iter().find(|(known, ..)| *known == field).map(|(_, _, text)| text.as_str())
+    }
+
+    /// An API key must have the prefix `key_prefix`, if there is one.
     pub(super) fn into_credentials(self, key_prefix: Option<&str>) -> Result<AppCredentials> {
-        let given = |field: Option<Text>| field.filter(|text| !text.is_empty());
-        let (app_id, app_secret) = (given(self.app_id), given(self.app_secret));
-        let credentials = match given(self.api_key) {
+        let (app_id, app_secret) = (self.get(Field::AppId), self.get(Field::AppSecret));
+        let credentials = match self.get(Field::ApiKey) {
             Some(_) if app_id.is_some() || app_secret.is_some() => {
                 return Err(Error::configuration("there is an API key, and an app id or app secret as well")
                     .advice("leave out the one or the others"));
             }
-            Some(key) => ApiKey::parse(&key)?.of_prefix(key_prefix)?.into(),
+            Some(key) => ApiKey::parse(key)?.of_prefix(key_prefix)?.into(),
             None => {
-                let app_id = app_id.ok_or_else(|| Error::configuration("there is no app id"))?;
-                AppCredentials::new(app_id.as_str(), app_secret.as_ref().map_or("", |secret| secret.as_str()))
+                let missing = || Error::configuration("there is no app id (app_id or client_id)");
+                AppCredentials::new(app_id.ok_or_else(missing)?, app_secret.unwrap_or_default())
             }
         };
-        Ok(match given(self.next_app_secret) {
-            Some(next) => credentials.next_secret(next.as_str()),
+        Ok(match self.get(Field::NextSecret) {
+            Some(next) => credentials.next_secret(next),
             None => credentials,
         })
     }
 }
 
-/// Reads JSON or lines. What is wrong is told without a word of what stands there.
+/// The members of a JSON object that are fields.
+struct Members(Vec<(Field, String, Text)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(name) = map.next_key::<Text>()? {
+                    match Field::named(&name) {
+                        Some(field) => {
+                            let value = map.next_value::<Option<Text>>()?;
+                            members.extend(value.map(|value| (field, name.as_str().to_owned(), value)));
+                        }
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Reads JSON or lines. Errors repeat nothing of what stands there but the names of fields.
 pub(super) fn parse(text: &str, key_prefix: Option<&str>) -> Result<AppCredentials> {
     if text.len() > LONGEST {
         return Err(Error::configuration(format!("it is longer than {LONGEST} bytes")));
@@ -51,19 +142,24 @@ pub(super) fn parse(text: &str, key_prefix: Option<&str>) -> Result<AppCredentia
     let text = text.trim_start_matches('\u{feff}').trim();
     let fields = match text.as_bytes().first() {
         None => return Err(Error::configuration("it is empty")),
-        // Not serde's own words: they may repeat a value.
-        Some(b'{') => serde_json::from_str(text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            let what = if error.is_data() {
-                "has a value twice, or one that is no text,"
-            } else {
-                "is no valid JSON"
-            };
-            Error::configuration(format!("it {what} at line {line}, column {column}"))
-        })?,
+        Some(b'{') => json(text)?,
         Some(_) => lines(text)?,
     };
     fields.into_credentials(key_prefix)
+}
+
+fn json(text: &str) -> Result<Fields> {
+    // Not serde's own words: they may repeat a value.
+    let Members(members) = serde_json::from_str(text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let what = if error.is_data() { "has a value that is no text" } else { "is no valid JSON" };
+        Error::configuration(format!("it {what} at line {line}, column {column}"))
+    })?;
+    let mut fields = Fields::default();
+    for (field, name, value) in members {
+        fields.add(field, &name, value)?;
+    }
+    Ok(fields)
 }
 
 fn lines(text: &str) -> Result<Fields> {
@@ -78,15 +174,8 @@ fn lines(text: &str) -> Result<Fields> {
             .split_once('=')
             .ok_or_else(|| Error::configuration(format!("its line {number} is no NAME=value")))?;
         let name = name.strip_prefix("export ").unwrap_or(name).trim();
-        let field = match name.strip_prefix("EVERTOKEN_").unwrap_or(name) {
-            "APP_ID" => &mut fields.app_id,
-            "APP_SECRET" => &mut fields.app_secret,
-            "APP_SECRET_NEXT" | "NEXT_APP_SECRET" => &mut fields.next_app_secret,
-            "API_KEY" => &mut fields.api_key,
-            _ => continue,
-        };
-        if field.replace(Zeroizing::new(unquoted(value.trim()).to_owned())).is_some() {
-            return Err(Error::configuration(format!("its line {number} gives a value for the second time")));
+        if let Some(field) = Field::named(name) {
+            fields.add(field, name, Zeroizing::new(unquoted(value.trim()).to_owned()))?;
         }
     }
     Ok(fields)
@@ -133,6 +222,13 @@ mod tests {
             ),
             ("APP_ID=a\nAPP_SECRET='half\nAPP_SECRET_NEXT=", triple("a", "'half", None)),
             ("APP_ID=a\nAPP_SECRET='", triple("a", "'", None)),
+            (
+                r#"{"client_id":"a","client_secret":"s","id":1,"nested":{"app_id":"b"}}"#,
+                triple("a", "s", None),
+            ),
+            (r#"{"clientId":"a","clientSecret":"s","nextClientSecret":"n"}"#, triple("a", "s", Some("n"))),
+            (r#"{"CLIENT_ID":"a","Client-Secret":"s","app_id":"a\n","appId":null}"#, triple("a", "s", None)),
+            ("CLIENT_ID=a\nclient_secret=s\nAPP_ID=a\nOTHER_CLIENT_ID=b", triple("a", "s", None)),
         ] {
             assert_eq!(read(text), expected, "{text}");
         }
@@ -151,12 +247,20 @@ mod tests {
             (" \n".to_owned(), "empty"),
             ("h1dden".to_owned(), "line 1 is no NAME=value"),
             ("APP_ID=a\nh1dden".to_owned(), "line 2"),
-            ("APP_ID=a\nEVERTOKEN_APP_ID=h1dden".to_owned(), "second time"),
+            ("APP_ID=a\nEVERTOKEN_APP_ID=h1dden".to_owned(), "APP_ID and EVERTOKEN_APP_ID contradict"),
             ("APP_SECRET=h1dden".to_owned(), "no app id"),
             (r#"{"app_id":"a","app_secret":"h1dden"#.to_owned(), "no valid JSON at line 1"),
             (r#"{"app_id":["h1dden"]}"#.to_owned(), "no text"),
-            (r#"{"app_id":"a","app_id":"h1dden"}"#.to_owned(), "twice"),
-            ("APP_ID=a\nAPP_SECRET_NEXT=b\nNEXT_APP_SECRET=h1dden".to_owned(), "second time"),
+            (r#"{"app_id":"a","app_id":"h1dden"}"#.to_owned(), "app_id twice"),
+            (r#"{"client_id":"a","appId":"h1dden"}"#.to_owned(), "client_id and appId contradict"),
+            (
+                r#"{"app_id":"a","clientSecret":"b","client-secret":"h1dden"}"#.to_owned(),
+                "clientSecret and client-secret",
+            ),
+            (
+                "APP_ID=a\nAPP_SECRET_NEXT=b\nNEXT_APP_SECRET=h1dden".to_owned(),
+                "APP_SECRET_NEXT and NEXT_APP_SECRET",
+            ),
             (format!("API_KEY={}\nAPP_ID=h1dden", key.expose()), "as well"),
             (format!("API_KEY={}h1dden", key.expose()), "typo"),
             (format!("APP_ID=a\nAPP_SECRET={}", "h1dden".repeat(20_000)), "longer than 65536"),

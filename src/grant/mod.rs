@@ -3,6 +3,7 @@
 mod about;
 mod assertion;
 mod client_auth;
+mod client_auth_name;
 mod code;
 mod discovery;
 mod document;
@@ -66,7 +67,7 @@ pub(crate) use nonce::NonceOf;
 #[cfg(feature = "server")]
 pub(crate) use pacing::throttled;
 pub use quota::Quota;
-pub(crate) use recording::{Answer, BASIC, Claims, Recorded, SIGNED};
+pub(crate) use recording::{Answer, BASIC, Claims, POST, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
 pub use signer::{Signed, Signer, SigningAlgorithm};

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::document::Document;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::transport::{Transport, TransportError};
-use super::{PROOF, TokenEndpoint};
+use super::{ClientAuth, PROOF, TokenEndpoint};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Result;
@@ -21,6 +21,7 @@ use crate::origin;
 
 /// Ways to authenticate, as they are shown.
 pub(crate) const BASIC: &str = "client_secret_basic";
+pub(crate) const POST: &str = "client_secret_post";
 pub(crate) const SIGNED: &str = "a signed assertion";
 
 /// What is kept of requests and answers: neither a secret nor a token.
@@ -207,7 +208,7 @@ fn method_of(request: &Request<Bytes>) -> &'static str {
     if request.headers().contains_key(header::AUTHORIZATION) {
         BASIC
     } else if has("client_secret=") {
-        "client_secret_post"
+        POST
     } else if has("client_assertion=") {
         SIGNED
     } else {
@@ -216,6 +217,12 @@ fn method_of(request: &Request<Bytes>) -> &'static str {
 }
 
 impl TokenEndpoint {
+    /// The same, with the client authenticating in this way.
+    pub(crate) fn authenticated_by(mut self, auth: ClientAuth) -> Self {
+        self.auth = Some(auth);
+        self
+    }
+
     /// The same, with all that is said to and by the server kept in the recording.
     pub(crate) fn recorded(&self, clock: &Clock, credentials: &Arc<Credentials>) -> (Self, Arc<Recording>) {
         let recording = Arc::<Recording>::default();

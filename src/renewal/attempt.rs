@@ -61,7 +61,7 @@ async fn requests(
 ) -> Outcome {
     let asked = ask(refresher, changes, timeout, Good::For(FRESH)).await;
     let Some(first) = refresher.credentials.known() else {
-        // Only a provider can have given nothing yet, and then the reason.
+        // A provider or a file that has given nothing yet, and why.
         return Some((None, Err(asked.err()?.with_server(refresher.endpoint.server()))));
     };
     let sent = refresher.clock.now();

@@ -11,6 +11,7 @@ use super::TokenSource;
 use super::defaults::Defaults;
 use super::ending::Revocation;
 use super::family::Family;
+use super::from_env::FromEnv;
 use crate::clock::Clock;
 use crate::credentials::{ApiKey, AppCredentials, CredentialCell, CredentialSource};
 use crate::error::{Error, Result};
@@ -40,11 +41,13 @@ pub(crate) struct Config {
     pub(super) issuer: Option<String>,
     pub(super) token_url: Option<String>,
     /// `issuer` and `token_url` came from the environment; a setter of either replaces both.
-    server_from_env: bool,
+    pub(super) server_from_env: bool,
+    /// What a builder was set up by, if that was the environment.
+    pub(crate) environment: Option<FromEnv>,
     pub(super) revoke_on_shutdown: bool,
     pub(super) revocation_url: Option<String>,
     pub(super) request: GrantRequest,
-    client_auth: Option<ClientAuth>,
+    pub(super) client_auth: Option<ClientAuth>,
     pub(crate) dpop: Option<Dpop>,
     pub(super) base_url: Option<String>,
     trusted_origins: Vec<String>,
@@ -70,6 +73,8 @@ pub(crate) struct Config {
 impl Config {
     /// Makes room for a server that is set explicitly.
     fn forget_server_from_env(&mut self) {
+        self.replaces("issuer");
+        self.replaces("token_url");
         if std::mem::take(&mut self.server_from_env) {
             (self.issuer, self.token_url) = (None, None);
         }
@@ -87,6 +92,7 @@ impl<T> Builder<T> {
             issuer: None,
             token_url: None,
             server_from_env: false,
+            environment: None,
             revoke_on_shutdown: false,
             revocation_url: None,
             request: GrantRequest::default(),
@@ -120,52 +126,6 @@ impl<T> Builder<T> {
         Self::new_with(key.map_or_else(CredentialSource::mistaken, Into::into))
     }
 
-    /// Reads the environment: the credentials as [`CredentialSource::env`] does, from `EVERTOKEN_APP_ID` and
-    /// `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY` or `EVERTOKEN_CREDENTIALS_FILE`; `EVERTOKEN_ISSUER` or
-    /// `EVERTOKEN_TOKEN_URL`, and where they are set `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and `EVERTOKEN_BASE_URL`. What
-    /// is missing or is not Unicode is told by `build`. Setters win over the environment; [`issuer`](Self::issuer) and
-    /// [`token_url`](Self::token_url) each replace both of its variables.
-    pub fn from_env() -> Self {
-        Self::from_env_of("EVERTOKEN", None)
-    }
-
-    /// The same with another word in front, and keys of one prefix only.
-    pub(crate) fn from_env_of(prefix: &str, key_prefix: Option<&str>) -> Self {
-        Self::from_lookup(prefix, key_prefix, |name| std::env::var_os(name).filter(|value| !value.is_empty()))
-    }
-
-    fn from_lookup(
-        prefix: &str,
-        key_prefix: Option<&str>,
-        lookup: impl Fn(&str) -> Option<std::ffi::OsString>,
-    ) -> Self {
-        let mut this = Self::new_with(CredentialSource::from_lookup(prefix, key_prefix, &lookup));
-        let mut mistake = None;
-        let mut get = |name: &str| {
-            let name = format!("{prefix}_{name}");
-            match lookup(&name).map(std::ffi::OsString::into_string) {
-                Some(Ok(value)) => return Some(value),
-                Some(Err(_)) => mistake.get_or_insert_with(|| {
-                    Error::configuration(format!("the environment variable {name} is not Unicode"))
-                }),
-                None => return None,
-            };
-            None
-        };
-        this.config.issuer = get("ISSUER");
-        this.config.token_url = get("TOKEN_URL");
-        this.config.server_from_env = true;
-        this.config.base_url = get("BASE_URL");
-        if let Some(audience) = get("AUDIENCE") {
-            this = this.audience(audience);
-        }
-        if let Some(scope) = get("SCOPE") {
-            this = this.scope(scope);
-        }
-        this.config.mistake = mistake;
-        this
-    }
-
     /// The authorization server's issuer identifier; its endpoints are found by discovery (RFC 8414, then OpenID
     /// Connect Discovery), at the first read. It must be the very string that the server's metadata names. `build` refuses
     /// both this and [`token_url`](Self::token_url).
@@ -185,6 +145,7 @@ impl<T> Builder<T> {
 
     /// The API that the token is for, as Auth0 and others name it: the parameter `audience`.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.config.replaces("audience");
         self.config.request.audience = Some(audience.into());
         self
     }
@@ -192,12 +153,18 @@ impl<T> Builder<T> {
     /// The API that the token is for, by the standard: the parameter `resource` (RFC 8707), an absolute URI. It can
     /// be given several times.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        if self.config.replaces("resource") {
+            self.config.request.resources.clear();
+        }
         self.config.request.resources.push(resource.into());
         self
     }
 
     /// The scopes to ask for, separated by spaces (RFC 6749 3.3). Given again, it adds to them.
     pub fn scope(mut self, scope: impl AsRef<str>) -> Self {
+        if self.config.replaces("scope") {
+            self.config.request.scopes.clear();
+        }
         self.config.request.scopes.push(scope.as_ref().to_owned());
         self
     }
@@ -211,6 +178,7 @@ impl<T> Builder<T> {
     /// How the client authenticates at the token endpoint. By default what discovery announces chooses,
     /// `client_secret_basic` before `client_secret_post`; [`ClientAuth`] tells the rest.
     pub fn client_auth(mut self, method: impl Into<ClientAuth>) -> Self {
+        self.config.replaces("client_auth");
         self.config.client_auth = Some(method.into());
         self
     }
@@ -224,6 +192,7 @@ impl<T> Builder<T> {
 
     /// The API's base URL, to whose path the paths of calls are appended. The token may go to its origin.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.config.replaces("base_url");
         self.config.base_url = Some(url.into());
         self
     }
@@ -308,12 +277,23 @@ impl<T> Builder<T> {
 
     pub(crate) fn into_source(mut self) -> Result<TokenSource> {
         self.config.fill();
+        let environment = self.config.environment.clone();
+        for problem in environment.iter().flat_map(|environment| &environment.unknown) {
+            tracing::warn!(target: "evertoken", problem, "odd environment");
+        }
+        self.assembled().map_err(|error| Config::naming(environment.as_ref(), error))
+    }
+
+    fn assembled(self) -> Result<TokenSource> {
         let user_agent = self.parsed_user_agent()?;
+        let (mistake_of_environment, no_server) =
+            (self.config.mistake_of_environment(), self.config.no_server());
         let Config {
             credentials,
             issuer,
             token_url,
             server_from_env: _,
+            environment: _,
             revoke_on_shutdown,
             revocation_url,
             request,
@@ -339,6 +319,9 @@ impl<T> Builder<T> {
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
+        if let Some(mistake) = mistake_of_environment {
+            return Err(mistake);
+        }
         let needs_secret = client_auth.as_ref().is_none_or(ClientAuth::needs_secret);
         let credentials = Arc::new(CredentialCell::open(credentials, needs_secret)?);
         policy.validate()?;
@@ -357,13 +340,15 @@ impl<T> Builder<T> {
             }
             (Some(url), None) => Server::token_url(&url, insecure)?,
             (None, Some(issuer)) => Server::issuer(&issuer, insecure)?,
-            (None, None) => {
-                return Err(Error::configuration("no authorization server: give `issuer` or `token_url`"));
-            }
+            (None, None) => return Err(no_server),
         };
         let mut origins = TrustedOrigins::default();
-        for url in base_url.iter().chain(&trusted_origins) {
-            origins.add(&parse_secure("`base_url` or `trusted_origin`", url, insecure)?);
+        for (option, url) in base_url
+            .iter()
+            .map(|url| ("`base_url`", url))
+            .chain(trusted_origins.iter().map(|url| ("`trusted_origin`", url)))
+        {
+            origins.add(&parse_secure(option, url, insecure)?);
         }
         if client_auth.as_ref().is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
             return Err(Error::configuration(
@@ -442,9 +427,11 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn from(vars: &[(&str, &str)]) -> Builder<TokenSource> {
-        Builder::from_lookup("EVERTOKEN", None, |name| {
-            vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
-        })
+        Builder::from_variables(
+            "EVERTOKEN",
+            None,
+            vars.iter().map(|(name, value)| (name.into(), value.into())),
+        )
     }
 
     #[test]
@@ -483,7 +470,10 @@ mod tests {
         }
         let error = from(&[ID, SECRET, ISSUER, TOKEN_URL]).build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.to_string().contains("`issuer` and `token_url` are both set"), "{error}");
+        assert!(
+            error.to_string().contains("EVERTOKEN_ISSUER and EVERTOKEN_TOKEN_URL are both set"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -491,7 +481,10 @@ mod tests {
         for (vars, named) in [
             (&[][..], "EVERTOKEN_APP_ID is not set"),
             (&[("EVERTOKEN_APP_ID", "id")], "EVERTOKEN_APP_SECRET is not set"),
-            (&[("EVERTOKEN_APP_ID", "id"), ("EVERTOKEN_APP_SECRET", "s")], "`issuer` or `token_url`"),
+            (
+                &[("EVERTOKEN_APP_ID", "id"), ("EVERTOKEN_APP_SECRET", "s")],
+                "EVERTOKEN_ISSUER or EVERTOKEN_TOKEN_URL",
+            ),
         ] {
             let error = from(vars).build().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
@@ -520,8 +513,8 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 
         let path = std::env::temp_dir().join(format!("evertoken-env-{}", std::process::id()));
         let path = path.to_str().unwrap();
-        let file = from(&[("EVERTOKEN_CREDENTIALS_FILE", path), to]).build().unwrap_err();
-        assert!(file.to_string().contains(path), "{file}");
+        let file = from(&[("EVERTOKEN_CREDENTIALS_FILE", path), to]).build().unwrap();
+        assert!(file.family.credentials.known().is_none(), "it is waited for");
         for other in ["APP_ID", "APP_SECRET", "APP_SECRET_NEXT", "API_KEY"] {
             let other = format!("EVERTOKEN_{other}");
             let error = from(&[("EVERTOKEN_CREDENTIALS_FILE", path), (&other, "x"), to]).build().unwrap_err();

@@ -30,6 +30,20 @@ impl Config {
     pub(crate) fn fill(&mut self) {
         let Defaults { issuer, token_url, audience, resource, scope, base_url, user_agent } = self.defaults;
         let or = |set: Option<String>, default: Option<&str>| set.or_else(|| default.map(str::to_owned));
+        // What a default says is no variable's mistake.
+        let server = self.issuer.is_none() && self.token_url.is_none();
+        for (option, used) in [
+            ("issuer", server && issuer.is_some()),
+            ("token_url", server && token_url.is_some()),
+            ("audience", self.request.audience.is_none() && audience.is_some()),
+            ("resource", self.request.resources.is_empty() && resource.is_some()),
+            ("scope", self.request.scopes.is_empty() && scope.is_some()),
+            ("base_url", self.base_url.is_none() && base_url.is_some()),
+        ] {
+            if used {
+                self.replaces(option);
+            }
+        }
         // One says where, and the other would contradict it.
         if self.issuer.is_none() && self.token_url.is_none() {
             (self.issuer, self.token_url) = (or(None, issuer), or(None, token_url));

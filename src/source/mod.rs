@@ -6,6 +6,7 @@ mod check;
 mod defaults;
 mod ending;
 mod family;
+mod from_env;
 mod network;
 mod pass;
 
@@ -28,6 +29,7 @@ use crate::renewal::{self, AccessToken, Events, GRACE, Held, Invalidation, Look,
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
+pub(crate) use builder::Config;
 pub use check::{Diagnosis, Finding, Level};
 pub(crate) use defaults::Defaults;
 use family::{Family, Member};

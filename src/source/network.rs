@@ -14,6 +14,7 @@ impl<T> Builder<T> {
     /// What the system trusts is found anew for each transport; the environment variables `SSL_CERT_FILE` and
     /// `SSL_CERT_DIR` name other places (Linux and other Unix).
     pub fn root_certificate(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.config.replaces("root_certificate");
         let outcome = self.config.network.add_roots(pem.as_ref());
         self.noted(outcome)
     }
@@ -38,6 +39,7 @@ impl<T> Builder<T> {
     ///
     /// Plain http to loopback bypasses every proxy, this one too: it is allowed only because nothing leaves the machine.
     pub fn proxy(mut self, url: impl AsRef<str>) -> Self {
+        self.config.replaces("proxy");
         let outcome = self.config.network.set_proxy(url.as_ref());
         self.noted(outcome)
     }

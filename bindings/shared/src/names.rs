@@ -59,7 +59,7 @@ pub const NAMES: &[Name] = &[
     name("next_secret", "next_app_secret", "nextAppSecret"),
     name("CredentialSource::file", "credentials_file", "credentialsFile"),
     name("CredentialSource::provider", "credentials", "credentials"),
-    name("CredentialSource::file_readable_by_others", "file_readable_by_others", "fileReadableByOthers"),
+    name("CredentialSource::readable_by_others", "file_readable_by_others", "fileReadableByOthers"),
     name("from_env", "Client.from_env", "Client.fromEnv"),
     name("builder_from", "Client.from_api_key", "Client.fromApiKey"),
     name("set_credentials", "set_credentials", "setCredentials"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Diagnosis, Level};
 use crate::error::{Error, ErrorKind};
-use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, Quota, Recorded, TokenResponse};
+use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, POST, Quota, Recorded, TokenResponse};
 use crate::origin;
 use crate::renewal::{RenewalPolicy, Schedule};
 
@@ -21,30 +21,32 @@ pub(super) fn discovery(
 ) -> bool {
     if let Some(Metadata { read_from, issuer, token_endpoint, auth_methods, .. }) = metadata {
         let methods = match &auth_methods[..] {
-            [] => "does not say how to authenticate".to_owned(),
-            methods => format!("takes {}", methods.join(", ")),
+            [] => "it does not say how to authenticate".to_owned(),
+            methods => format!("it takes {}", methods.join(", ")),
         };
-        let endpoint = origin::shown(token_endpoint);
-        let text = format!("{read_from} says: issuer {issuer}, token endpoint {endpoint}, {methods}");
-        diagnosis.add(Level::Ok, "discovery", text);
+        diagnosis.add(Level::Ok, "discovery", format!("{read_from} says: issuer {issuer}"));
+        diagnosis.add(Level::Ok, "discovery", format!("token endpoint {}", origin::shown(token_endpoint)));
+        diagnosis.add(Level::Ok, "discovery", methods);
     } else if let Some(error) = error {
-        diagnosis.add(Level::Fail, "discovery", failure(error));
+        diagnosis.fail("discovery", error);
     }
     metadata.is_some()
 }
 
-/// An error, and what to do where it does not say so itself.
-fn failure(error: &Error) -> String {
+/// What an error says, and what to do about it.
+pub(super) fn failure(error: &Error) -> (String, Option<String>) {
     let status = error.status().map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let hint = match error.kind() {
         ErrorKind::AuthServerUnavailable if error.status().is_none() => {
-            "; check the address, and from this machine DNS, firewall and proxy (`HTTPS_PROXY`)"
+            Some("check the address, and from this machine DNS, firewall and proxy (`HTTPS_PROXY`)")
         }
-        ErrorKind::AuthServerUnavailable => "; look at the server's own status",
-        ErrorKind::Throttled => "; wait, and see how many processes ask for tokens",
-        _ => "",
+        ErrorKind::AuthServerUnavailable => Some("look at the server's own status"),
+        ErrorKind::Throttled => Some("wait, and see how many processes ask for tokens"),
+        _ => None,
     };
-    format!("{error}{status}{hint}")
+    let advice: Vec<_> = error.advice_given().into_iter().chain(hint).collect();
+    let advice = (!advice.is_empty()).then(|| advice.join("; "));
+    (format!("{}{status}", error.facts()), advice)
 }
 
 pub(super) fn granted(
@@ -56,29 +58,28 @@ pub(super) fn granted(
     let Recorded { answers, method, .. } = recorded;
     match (outcome, &answers[..]) {
         (Err(error), _) => {
-            let method =
-                method.map_or("nothing was sent".to_owned(), |method| format!("authenticated by {method}"));
-            diagnosis.add(Level::Fail, "token", format!("{}; {method}", failure(error)));
+            diagnosis.fail("token", error);
+            let method = method.map_or("nothing was sent".to_owned(), |method| format!("sent by {method}"));
+            diagnosis.add(Level::Ok, "auth", method);
         }
         // Without a nonce to repeat there is one other reason to ask again.
-        (Ok(_), [_, .., last]) if !bound && *method == Some(BASIC) => diagnosis.add(
-            Level::Warn,
-            "token",
-            format!(
-                "granted by {} only after a refusal: it takes id and secret as they are; set \
-                 `ClientAuth::ClientSecretBasicRaw`",
-                last.url
-            ),
-        ),
+        (Ok(_), [_, .., last]) if !bound && *method == Some(BASIC) => {
+            let text =
+                format!("granted by {} only after a refusal: it takes id and secret as they are", last.url);
+            diagnosis.add(Level::Warn, "token", text);
+            diagnosis.advise("set `ClientAuth::ClientSecretBasicRaw`");
+        }
+        (Ok(_), [_, .., last]) if !bound && *method == Some(POST) => {
+            let text = format!("granted by {} only after a refusal, by {POST}", last.url);
+            diagnosis.add(Level::Warn, "token", text);
+            diagnosis.advise(format!("set `client_auth` to {POST}"));
+        }
         (Ok(_), answers) => {
             let (url, status) =
                 answers.last().map(|answer| (&*answer.url, answer.status.as_u16())).unwrap_or_default();
-            let bound = if bound { ", bound by DPoP" } else { "" };
-            diagnosis.add(
-                Level::Ok,
-                "token",
-                format!("{url} answered {status}; authenticated by {}{bound}", method.unwrap_or_default()),
-            );
+            let bound = if bound { ", with a token that is bound by DPoP" } else { "" };
+            diagnosis.add(Level::Ok, "token", format!("{url} answered {status}{bound}"));
+            diagnosis.add(Level::Ok, "auth", format!("accepted by {}", method.unwrap_or_default()));
         }
     }
 }
@@ -92,13 +93,13 @@ pub(super) fn lifetime(
     let TokenResponse { lifetime, round_trip, refresh_in, .. } = response;
     let plan = |draw| Schedule::new(policy, *lifetime, *round_trip, *refresh_in, draw);
     let (Some(early), Some(late)) = (plan(1.0), plan(0.0)) else {
-        let text = format!("{lifetime:?} leaves no time to use the token: have the server give a longer one");
-        return diagnosis.add(Level::Fail, "lifetime", text);
+        diagnosis.add(Level::Fail, "lifetime", format!("{lifetime:?} leaves no time to use the token"));
+        return diagnosis.advise("have the server give a longer one");
     };
     let seconds = |duration: Duration| format!("{:.1} s", duration.as_secs_f64());
-    let text = format!(
-        "{}; renewed between {} and {}, served until {}",
-        seconds(*lifetime),
+    let text = seconds(*lifetime);
+    let renewal = format!(
+        "renewed between {} and {}, served until {}",
         seconds(early.renew_after),
         seconds(late.renew_after),
         seconds(late.serve_for)
@@ -106,20 +107,24 @@ pub(super) fn lifetime(
     let claimed =
         answer.and_then(|answer| answer.claims.as_ref()).and_then(|claims| Some(claims.exp? - claims.iat?));
     if answer.is_some_and(|answer| !answer.has_expires_in) {
-        let text = format!("{text}; the server does not say it (`expires_in`), so it is a guess");
+        let text = format!("{text}, which is a guess: the server does not say it (`expires_in`)");
         diagnosis.add(Level::Warn, "lifetime", text);
+        diagnosis.advise("have the server say it");
     } else if let Some(claimed) = claimed.filter(|claimed| claimed + MOST_SKEW < lifetime.as_secs_f64()) {
-        let text = format!(
-            "{text}; but the token itself says {claimed:.0} s: have the server's `expires_in` mended"
-        );
+        let text = format!("{text} by the server, but the token itself says {claimed:.0} s");
         diagnosis.add(Level::Warn, "lifetime", text);
+        diagnosis.advise("have the server's `expires_in` corrected");
     } else if *lifetime < SHORT {
-        let text =
-            format!("{text}; short: each process asks that often, so have the server give longer ones");
-        diagnosis.add(Level::Warn, "lifetime", text);
+        diagnosis.add(
+            Level::Warn,
+            "lifetime",
+            format!("{text}, which is short: each process asks that often"),
+        );
+        diagnosis.advise("have the server give longer ones");
     } else {
         diagnosis.add(Level::Ok, "lifetime", text);
     }
+    diagnosis.add(Level::Ok, "lifetime", renewal);
 }
 
 pub(super) fn scope(diagnosis: &mut Diagnosis, request: &GrantRequest, response: &TokenResponse) {
@@ -135,9 +140,8 @@ pub(super) fn scope(diagnosis: &mut Diagnosis, request: &GrantRequest, response:
         diagnosis.add(Level::Ok, "scope", format!("{asked}, {granted}"));
     } else {
         let missing = response.missing_scopes.join(" ");
-        let text =
-            format!("{asked}, {granted}; not granted: {missing:?}: allow it to the app, or do not ask");
-        diagnosis.add(Level::Warn, "scope", text);
+        diagnosis.add(Level::Warn, "scope", format!("{asked}, {granted}; not granted: {missing:?}"));
+        diagnosis.advise("allow it to the app, or do not ask");
     }
 }
 
@@ -149,20 +153,16 @@ pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims
     let said = claims.audience();
     let issuer = claims.iss.as_deref().unwrap_or("nobody named");
     match asked.iter().find(|asked| !said.contains(asked)) {
-        None if said.is_empty() => diagnosis.add(
-            Level::Warn,
-            "audience",
-            format!("none, issued by {issuer}; where the API wants one, set `audience` or `resource`"),
-        ),
+        None if said.is_empty() => {
+            diagnosis.add(Level::Warn, "audience", format!("none, issued by {issuer}"));
+            diagnosis.advise("if the API wants one, set `audience` or `resource`");
+        }
         None => diagnosis.add(Level::Ok, "audience", format!("{said:?}, issued by {issuer}")),
-        Some(missing) => diagnosis.add(
-            Level::Warn,
-            "audience",
-            format!(
-                "asked {missing:?}, but the token is for {said:?}, issued by {issuer}: the API may refuse it; some \
-                 servers read `audience`, others `resource`"
-            ),
-        ),
+        Some(missing) => {
+            let text = format!("asked {missing:?}, but the token is for {said:?}, issued by {issuer}");
+            diagnosis.add(Level::Warn, "audience", text);
+            diagnosis.advise("the API may refuse it; some servers read `audience`, others `resource`");
+        }
     }
 }
 
@@ -182,15 +182,13 @@ pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool)
     let far = |skew: f64| skew.abs() > MOST_SKEW + blur;
     if far(skew) {
         let level = if signs { Level::Fail } else { Level::Warn };
-        let text = format!(
-            "the server's is {} ours: set this machine's by NTP; signed assertions and proofs are refused, and `iat` \
-             and `exp` mislead",
-            told(skew)
+        diagnosis.add(level, "clock", format!("the server's is {} ours", told(skew)));
+        diagnosis.advise(
+            "set this machine's by NTP: signed assertions and proofs are refused, and `iat` and `exp` mislead",
         );
-        diagnosis.add(level, "clock", text);
     } else if let Some(ahead) = issued.filter(|issued| *issued > MOST_SKEW) {
-        let text = format!("the token's `iat` is {} our clock: look at the server's clocks", told(ahead));
-        diagnosis.add(Level::Warn, "clock", text);
+        diagnosis.add(Level::Warn, "clock", format!("the token's `iat` is {} our clock", told(ahead)));
+        diagnosis.advise("look at the server's clocks");
     } else {
         diagnosis.add(Level::Ok, "clock", format!("within {:.0} s of the server's", skew.abs() + blur));
     }
@@ -199,7 +197,13 @@ pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool)
 pub(super) fn revocation(diagnosis: &mut Diagnosis, outcome: Result<(), Error>) {
     match outcome {
         Ok(()) => diagnosis.add(Level::Ok, "revocation", "the token is of no use any more"),
-        Err(error) => diagnosis.add(Level::Warn, "revocation", failure(&error)),
+        Err(error) => {
+            let (text, advice) = failure(&error);
+            diagnosis.add(Level::Warn, "revocation", text);
+            if let Some(advice) = advice {
+                diagnosis.advise(advice);
+            }
+        }
     }
 }
 
@@ -209,11 +213,8 @@ pub(super) fn quota(diagnosis: &mut Diagnosis, quota: Option<&Quota>) {
     };
     let of = quota.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
     if quota.is_low() {
-        let text = format!(
-            "{}{of} tokens left: share a client, start fewer processes, or buy more",
-            quota.remaining
-        );
-        diagnosis.add(Level::Warn, "quota", text);
+        diagnosis.add(Level::Warn, "quota", format!("{}{of} tokens left", quota.remaining));
+        diagnosis.advise("share a client, start fewer processes, or buy more");
     } else {
         diagnosis.add(Level::Ok, "quota", format!("{}{of} tokens left", quota.remaining));
     }
