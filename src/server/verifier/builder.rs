@@ -1,3 +1,5 @@
+//! The settings of a verifier, and the checks of `build`.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -5,6 +7,7 @@ use std::time::Duration;
 use super::cache::Verified;
 use super::introspector::Introspector;
 use super::jwks::{Jwks, Origin};
+use super::key_set::KeyId;
 use super::{Inner, Profile, TokenAlgorithm, Verifier};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
@@ -283,14 +286,17 @@ impl VerifierBuilder {
             discovery,
             allowed: self.algorithms.clone(),
         };
+        let verified = Arc::new(Verified::new(self.capacity, self.clock.clone())?);
+        let signed = verified.clone();
+        let withdrawn = Box::new(move |keys: &[KeyId]| signed.purge_signed_by(keys));
         Ok(Verifier(Arc::new(Inner {
             issuer: self.issuer,
             audiences: self.audiences,
             profile: self.profile,
             leeway: self.leeway,
             public_url,
-            verified: Verified::new(self.capacity, self.clock.clone())?,
-            jwks: Jwks::new(origin, self.clock.clone()),
+            verified,
+            jwks: Jwks::new(origin, self.clock.clone(), withdrawn),
             allowed: self.algorithms,
             introspector: introspector.transpose()?,
             proofs: Seen::with_room(self.proofs),

@@ -1,3 +1,8 @@
+//! The issuer's published keys: when they are read, and how long they serve. How one verifies is in `key_set`.
+//!
+//! `turn` guards who reads next and what went wrong; `held` is replaced under it and read without a lock. No other lock is
+//! taken under `turn`.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::algorithm::TokenAlgorithm;
-use super::key_set::KeySet;
+use super::key_set::{KeyId, KeySet};
 use crate::clock::{Clock, Moment};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,7 +61,11 @@ pub(super) struct Jwks {
     wanted: Notify,
     /// How many readings have ended.
     ended: watch::Sender<u64>,
+    /// Called with the keys that a reading no longer found.
+    withdrawn: Withdrawn,
 }
+
+pub(super) type Withdrawn = Box<dyn Fn(&[KeyId]) + Send + Sync>;
 
 struct Held {
     keys: KeySet,
@@ -89,7 +98,7 @@ struct Turn {
 }
 
 impl Jwks {
-    pub(super) fn new(origin: Origin, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(origin: Origin, clock: Clock, withdrawn: Withdrawn) -> Arc<Self> {
         Arc::new(Self {
             origin,
             clock,
@@ -97,6 +106,7 @@ impl Jwks {
             turn: Mutex::default(),
             wanted: Notify::new(),
             ended: watch::Sender::new(0),
+            withdrawn,
         })
     }
 
@@ -130,6 +140,17 @@ impl Jwks {
             let error = self.lock().error.clone();
             error.unwrap_or_else(|| Error::new(ErrorKind::AuthServerUnavailable, refusal.reason()))
         })
+    }
+
+    /// Has the keys read again in the background, unless a reading is under way, or the pause after a failed one.
+    pub(super) fn refresh(self: &Arc<Self>) {
+        let mut turn = self.lock();
+        let held = self.held.load().is_some();
+        let pauses = turn.pause_left(&self.clock.now()).is_some() && turn.error.is_some();
+        if held && !turn.reading && !pauses && !self.attend(&mut turn) {
+            turn.reading = true;
+            self.wanted.notify_one();
+        }
     }
 
     fn at_hand(self: &Arc<Self>, kid: Option<&str>) -> Option<Keys> {
@@ -265,6 +286,7 @@ impl Jwks {
     fn note(&self, outcome: Result<KeySet>) -> Duration {
         let now = self.clock.now();
         let mut turn = self.lock();
+        let mut withdrawn = Vec::new();
         let next = match outcome {
             Ok(keys) => {
                 let unfound = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
@@ -272,7 +294,10 @@ impl Jwks {
                 turn.pause = in_vain.then_some((now, COOLDOWN));
                 (turn.failures, turn.error, turn.wanted, turn.nameless) = (0, None, None, false);
                 turn.unknown.clear();
-                self.held.store(Some(Arc::new(Held { keys, since: now })));
+                let newer = Arc::new(Held { keys, since: now });
+                if let Some(old) = self.held.swap(Some(newer.clone())) {
+                    withdrawn = old.keys.withdrawn_in(&newer.keys);
+                }
                 MAX_AGE.mul_f64(0.75 + 0.15 * fastrand::f64())
             }
             Err(error) => {
@@ -295,6 +320,13 @@ impl Jwks {
         };
         turn.reading = false;
         drop(turn);
+        if !withdrawn.is_empty() {
+            tracing::info!(
+                target: "evertoken", keys = withdrawn.len(),
+                "the issuer withdrew signing keys: the tokens they signed are forgotten"
+            );
+            (self.withdrawn)(&withdrawn);
+        }
         self.ended.send_modify(|ended| *ended += 1);
         next
     }
@@ -323,16 +355,18 @@ fn unknown_key() -> Refusal {
 }
 
 impl Turn {
+    fn pause_left(&self, now: &Moment) -> Option<Duration> {
+        let (since, pause) = self.pause?;
+        Some(pause.saturating_sub(now.since(&since))).filter(|left| !left.is_zero())
+    }
+
     /// Why the keys are not read now for this name.
     fn refusal(&mut self, kid: Option<&str>, now: &Moment) -> Option<Refusal> {
-        if let Some((since, pause)) = self.pause {
-            let left = pause.saturating_sub(now.since(&since));
-            if !left.is_zero() {
-                return Some(match &self.error {
-                    Some(_) => Refusal::unavailable(Some(left)),
-                    None => unknown_key(),
-                });
-            }
+        if let Some(left) = self.pause_left(now) {
+            return Some(match &self.error {
+                Some(_) => Refusal::unavailable(Some(left)),
+                None => unknown_key(),
+            });
         }
         let kid = kid?;
         self.unknown.retain(|(_, since)| now.since(since) < UNKNOWN_FOR);
@@ -369,8 +403,8 @@ impl Keys {
         of: TokenAlgorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> bool {
-        self.0.as_ref().is_some_and(|held| held.keys.verifies(kid, of, message, signature))
+    ) -> Option<KeyId> {
+        self.0.as_ref()?.keys.verifies(kid, of, message, signature)
     }
 }
 

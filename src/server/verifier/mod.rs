@@ -25,6 +25,7 @@ use cache::Verified;
 use introspector::Introspector;
 use jwks::Jwks;
 use jws::Jws;
+use key_set::KeyId;
 use profile::Expected;
 
 pub use algorithm::TokenAlgorithm;
@@ -44,7 +45,8 @@ const LONGEST_TOKEN: usize = 16 << 10;
 /// who wait; after such a reading in vain the next comes 10 s later at the earliest. A token whose key is held never waits.
 ///
 /// What was verified is remembered under a keyed hash of the token until its `exp`, so that the next request with it costs
-/// a third of a microsecond.
+/// a third of a microsecond. If the issuer withdraws a signing key, what that key signed is forgotten as soon as the keys
+/// have been read again.
 ///
 /// Clones share all of it. It runs in tokio: the one task that renews keys lives on the runtime of the first request, ends
 /// with the last clone, and is started again by a later request where its runtime has ended.
@@ -68,7 +70,7 @@ struct Inner {
     leeway: Duration,
     public_url: Option<Url>,
     clock: Clock,
-    verified: Verified,
+    verified: Arc<Verified>,
     jwks: Arc<Jwks>,
     allowed: Vec<TokenAlgorithm>,
     introspector: Option<Introspector>,
@@ -220,6 +222,17 @@ impl Verifier {
         self.0.verified.purge(app_id);
     }
 
+    /// Forgets all verified tokens, and has the issuer's keys read again in the background: for the minute in which a
+    /// signing key is known to be in wrong hands. Until that reading ends the keys at hand verify; what a withdrawn key
+    /// signed is then forgotten once more. Opaque tokens are asked about again.
+    pub fn purge_all(&self) {
+        self.0.jwks.refresh();
+        self.0.verified.purge_all();
+        if let Some(introspector) = &self.0.introspector {
+            introspector.purge();
+        }
+    }
+
     /// Reads the issuer's keys, where that was not done yet, so that the first request does not wait for them.
     ///
     /// # Errors
@@ -279,9 +292,9 @@ impl Verifier {
                 introspector.judge(token, place, &expected, &inner.verified).await
             }
             _ => {
-                let identity = inner.judged(token, &expected).await?;
+                let (identity, signer) = inner.judged(token, &expected).await?;
                 let until = identity.expires.unwrap_or_default();
-                Ok(inner.verified.put(place, identity, until))
+                Ok(inner.verified.put(place, identity, until, Some(signer)))
             }
         }
     }
@@ -293,7 +306,7 @@ fn shown_bare() -> Refusal {
 
 impl Inner {
     /// A JWT's checks: those that cost nothing first, so that what is not for us has no keys read.
-    async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<Identity, Refusal> {
+    async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<(Identity, KeyId), Refusal> {
         let Jws { header, claims, message, signature } =
             Jws::parse(token).ok_or_else(|| Refusal::token("it is no signed JWT"))?;
         let algorithm = TokenAlgorithm::from_name(&header.alg).filter(|it| self.allowed.contains(it));
@@ -308,10 +321,11 @@ impl Inner {
         let kid = header.kid.as_deref();
         let signed_by = |keys: &jwks::Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
         let keys = self.jwks.keys(kid).await?;
-        if signed_by(&keys) || self.jwks.keys_anew(kid, &keys).await.is_some_and(|keys| signed_by(&keys)) {
-            return Ok(judged);
-        }
-        Err(Refusal::token("its signature is wrong"))
+        let signer = match signed_by(&keys) {
+            Some(signer) => Some(signer),
+            None => self.jwks.keys_anew(kid, &keys).await.as_ref().and_then(signed_by),
+        };
+        signer.map(|signer| (judged, signer)).ok_or_else(|| Refusal::token("its signature is wrong"))
     }
 }
 

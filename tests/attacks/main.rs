@@ -1,7 +1,9 @@
 //! What somebody would send who means harm, and what it comes to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../house/mod.rs"]
 mod house;
+mod withdrawn;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
