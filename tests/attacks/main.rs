@@ -3,6 +3,7 @@
 
 #[path = "../house/mod.rs"]
 mod house;
+mod revoked;
 mod withdrawn;
 
 use std::sync::Arc;

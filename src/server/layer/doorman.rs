@@ -106,12 +106,14 @@ impl Doorman {
                 Ok(token) => token,
                 Err(error) => return Err(refused(app_id, &error)),
             };
-            let vouched = self.verifier.vouch(token.as_str(), how).await;
+            let vouched = self.verifier.vouch(token.as_str(), how, token.term().asked()).await;
             let is_refused =
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
             // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be
             // given up.
-            if !(is_refused && exchange.give_up(&token)) {
+            let is_revoked = vouched.as_ref().is_err_and(Refusal::is_revoked);
+            let gives_up = || if is_revoked { exchange.end(&token) } else { exchange.give_up(&token) };
+            if !(is_refused && gives_up()) {
                 break (token, vouched);
             }
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cache::Verified;
 use super::introspector::Introspector;
+use super::issue_time::Revoked;
 use super::jwks::{Jwks, Origin};
 use super::key_set::KeyId;
 use super::{Inner, Profile, TokenAlgorithm, Verifier};
@@ -210,7 +211,8 @@ impl VerifierBuilder {
         self
     }
 
-    /// Refuses tokens that are still valid but were issued before their app was revoked.
+    /// Refuses tokens that are still valid but were issued before their app was revoked, and those that live longer than the
+    /// lifetime given to [`Revocations::new`], which would outlive their revocation.
     pub fn revocations(mut self, revocations: &Revocations) -> Self {
         self.revocations = Some(revocations.clone());
         self
@@ -300,7 +302,7 @@ impl VerifierBuilder {
             allowed: self.algorithms,
             introspector: introspector.transpose()?,
             proofs: Seen::with_room(self.proofs),
-            revocations: self.revocations,
+            revoked: self.revocations.map(|revocations| Revoked::new(revocations, self.leeway)),
             clock: self.clock,
         })))
     }

@@ -124,7 +124,8 @@ impl Introspector {
                 }
                 let identity =
                     profile::introspected(claims, expected).map_err(|why| self.refuse(place, why))?;
-                let latest = expected.now.saturating_add(self.max_age);
+                expected.check_life(&identity)?;
+                let latest = expected.now.wall.saturating_add(self.max_age);
                 let until = identity.expires.map_or(latest, |expires| expires.min(latest));
                 Ok(verified.put(place, identity, until, None))
             }

@@ -2,6 +2,7 @@ mod algorithm;
 mod builder;
 mod cache;
 mod introspector;
+mod issue_time;
 mod jwks;
 mod jws;
 mod key_set;
@@ -15,14 +16,14 @@ use std::time::Duration;
 use http::request::Parts;
 use url::Url;
 
-use crate::clock::{Clock, system_time};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
 use crate::server::caller::{Caller, How, Identity};
-use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::Verified;
 use introspector::Introspector;
+use issue_time::Revoked;
 use jwks::Jwks;
 use jws::Jws;
 use key_set::KeyId;
@@ -75,7 +76,7 @@ struct Inner {
     allowed: Vec<TokenAlgorithm>,
     introspector: Option<Introspector>,
     proofs: Seen,
-    revocations: Option<Revocations>,
+    revoked: Option<Revoked>,
 }
 
 impl Drop for Inner {
@@ -119,8 +120,8 @@ impl Verifier {
     }
 
     /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
-    /// one serves on while nobody can be asked about it.
-    pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
+    /// one serves on while nobody can be asked about it. `asked` is when it was asked for, by the wall clock here.
+    pub(crate) async fn vouch(&self, token: &str, how: How, asked: Duration) -> Result<Caller, Refusal> {
         let identity = match self.identity(token).await {
             Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
                 let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
@@ -128,7 +129,9 @@ impl Verifier {
             }
             outcome => outcome?,
         };
-        self.look_for_revocation(&identity)?;
+        if let Some(revoked) = &self.0.revoked {
+            revoked.check_asked(&identity, asked)?;
+        }
         Ok(Caller::new(identity, how))
     }
 
@@ -257,12 +260,10 @@ impl Verifier {
     }
 
     fn look_for_revocation(&self, identity: &Identity) -> Result<(), Refusal> {
-        if let Some(revocations) = &self.0.revocations
-            && revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
-        {
-            return Err(Refusal::token("the tokens of this app were revoked"));
+        match &self.0.revoked {
+            Some(revoked) => revoked.check(identity, || self.0.clock.coarse().0),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
@@ -284,8 +285,9 @@ impl Verifier {
             profile: inner.profile,
             issuer: &inner.issuer,
             audiences: &inner.audiences,
-            now: inner.clock.now().wall,
+            now: inner.clock.now(),
             leeway: inner.leeway,
+            revoked: inner.revoked.as_ref(),
         };
         match &inner.introspector {
             Some(introspector) if !jws::is_one(token) => {
@@ -293,6 +295,7 @@ impl Verifier {
             }
             _ => {
                 let (identity, signer) = inner.judged(token, &expected).await?;
+                expected.check_life(&identity)?;
                 let until = identity.expires.unwrap_or_default();
                 Ok(inner.verified.put(place, identity, until, Some(signer)))
             }
