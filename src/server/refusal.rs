@@ -40,7 +40,7 @@ pub enum RefusalKind {
     InsufficientScope,
     /// Too many requests: 429, with `Retry-After`.
     Throttled,
-    /// The authorization server is away, and nothing that is held decides: 503, with `Retry-After`.
+    /// Nothing that is held decides, and the authorization server is away or is not to be asked yet: 503, with `Retry-After`.
     Unavailable,
 }
 

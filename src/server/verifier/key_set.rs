@@ -72,6 +72,11 @@ impl KeySet {
         self.ids().filter(|id| newer.ids().all(|other| other != *id)).collect()
     }
 
+    /// Returns the names of its keys.
+    pub(super) fn names_of_keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|key| key.kid.as_deref())
+    }
+
     fn ids(&self) -> impl Iterator<Item = KeyId> {
         self.0.iter().flat_map(|key| &key.verifiers).map(|verifier| verifier.id)
     }

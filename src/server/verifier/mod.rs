@@ -6,6 +6,7 @@ mod issue_time;
 mod jwks;
 mod jws;
 mod key_set;
+mod lookups;
 mod presented;
 mod profile;
 
@@ -20,6 +21,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
 use crate::server::caller::{Caller, How, Identity};
+use crate::server::peer::Sender;
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::Verified;
 use introspector::Introspector;
@@ -43,7 +45,10 @@ const LONGEST_TOKEN: usize = 16 << 10;
 ///
 /// Keys are read with the first token, renewed in the background ahead of their age of ten minutes, and kept for up to a
 /// day while the issuer cannot be read. A token that names a key which is not among them has them read again, once for all
-/// who wait; after such a reading in vain the next comes 10 s later at the earliest. A token whose key is held never waits.
+/// who wait. After such a reading in vain the next one for the same sender comes 10 s later at the earliest, and for all
+/// senders together one in 5 s, with a burst of five; a token that comes earlier is put off
+/// ([`Unavailable`](RefusalKind::Unavailable), with a time to try again), since its key may have been made just now. A token
+/// whose key is held never waits.
 ///
 /// What was verified is remembered under a keyed hash of the token until its `exp`, so that the next request with it costs
 /// a third of a microsecond. If the issuer withdraws a signing key, what that key signed is forgotten as soon as the keys
@@ -111,7 +116,7 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let identity = self.identity(token).await?;
+        let identity = self.identity(token, || Sender::Unknown).await?;
         self.look_for_revocation(&identity)?;
         if identity.binding.is_none() {
             return Ok(Caller::new(identity, How::Bearer));
@@ -122,7 +127,7 @@ impl Verifier {
     /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
     /// one serves on while nobody can be asked about it. `asked` is when it was asked for, by the wall clock here.
     pub(crate) async fn vouch(&self, token: &str, how: How, asked: Duration) -> Result<Caller, Refusal> {
-        let identity = match self.identity(token).await {
+        let identity = match self.identity(token, || Sender::Exchange).await {
             Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
                 let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
                 last.ok_or(refusal)?
@@ -157,7 +162,7 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let identity = self.identity(token).await?;
+        let identity = self.identity(token, || Sender::of(parts)).await?;
         self.look_for_revocation(&identity)?;
         let binding = &identity.binding;
         let mut how = How::Bearer;
@@ -266,7 +271,7 @@ impl Verifier {
         }
     }
 
-    async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+    async fn identity(&self, token: &str, sender: impl FnOnce() -> Sender) -> Result<Arc<Identity>, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::token("it is too long"));
         }
@@ -276,10 +281,15 @@ impl Verifier {
             return Ok(identity);
         }
         // Boxed, so that what is at hand does not carry the long way's state about.
-        Box::pin(self.fresh(token, place)).await
+        Box::pin(self.fresh(token, place, sender())).await
     }
 
-    async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Identity>, Refusal> {
+    async fn fresh(
+        &self,
+        token: &str,
+        place: cache::Place,
+        sender: Sender,
+    ) -> Result<Arc<Identity>, Refusal> {
         let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,
@@ -294,7 +304,7 @@ impl Verifier {
                 introspector.judge(token, place, &expected, &inner.verified).await
             }
             _ => {
-                let (identity, signer) = inner.judged(token, &expected).await?;
+                let (identity, signer) = inner.judged(token, &expected, sender).await?;
                 expected.check_life(&identity)?;
                 let until = identity.expires.unwrap_or_default();
                 Ok(inner.verified.put(place, identity, until, Some(signer)))
@@ -309,7 +319,12 @@ fn shown_bare() -> Refusal {
 
 impl Inner {
     /// A JWT's checks: those that cost nothing first, so that what is not for us has no keys read.
-    async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<(Identity, KeyId), Refusal> {
+    async fn judged(
+        &self,
+        token: &str,
+        expected: &Expected<'_>,
+        sender: Sender,
+    ) -> Result<(Identity, KeyId), Refusal> {
         let Jws { header, claims, message, signature } =
             Jws::parse(token).ok_or_else(|| Refusal::token("it is no signed JWT"))?;
         let algorithm = TokenAlgorithm::from_name(&header.alg).filter(|it| self.allowed.contains(it));
@@ -323,10 +338,10 @@ impl Inner {
         let judged = profile::identity(claims, expected).map_err(Refusal::token)?;
         let kid = header.kid.as_deref();
         let signed_by = |keys: &jwks::Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
-        let keys = self.jwks.keys(kid).await?;
+        let keys = self.jwks.keys(kid, sender).await?;
         let signer = match signed_by(&keys) {
             Some(signer) => Some(signer),
-            None => self.jwks.keys_anew(kid, &keys).await.as_ref().and_then(signed_by),
+            None => self.jwks.keys_anew(kid, sender, &keys).await?.as_ref().and_then(signed_by),
         };
         signer.map(|signer| (judged, signer)).ok_or_else(|| Refusal::token("its signature is wrong"))
     }
