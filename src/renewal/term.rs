@@ -61,6 +61,11 @@ impl Term {
         }
     }
 
+    /// Returns when the token was asked for, by the wall clock.
+    pub(crate) fn asked(&self) -> Duration {
+        Duration::from_nanos(self.wall)
+    }
+
     /// The first look, by two cheap clocks: whether nothing is to be done for this token.
     pub(crate) fn is_fresh(&self, clock: &Clock) -> bool {
         let (monotonic, wall) = clock.coarse();

@@ -8,6 +8,7 @@ mod digest;
 mod exchange;
 mod keys;
 mod layer;
+mod peer;
 mod refusal;
 mod time;
 mod usage;
@@ -19,7 +20,8 @@ pub use keys::{
     Auth0Keys, CreatedKey, IssuedKey, KeyAdmin, KeyInfo, Keys, KeysBuilder, Managed, NewKey, RegisteredKeys,
     Registration, RegistrationFile, RegistrationStore, Revocation, RevocationChannel, Revocations,
 };
-pub use layer::{CallerLayer, CallerService, PeerAddress, RequireScope, ScopeService};
+pub use layer::{CallerLayer, CallerService, RequireScope, ScopeService};
+pub use peer::PeerAddress;
 pub use refusal::{Refusal, RefusalKind};
 pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
 pub use verifier::{

@@ -20,6 +20,8 @@ struct Why {
     scope: Option<String>,
 }
 
+const REVOKED: &str = "the tokens of this app were revoked";
+
 /// What kind of refusal it is; [`Refusal::kind`] gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -38,7 +40,7 @@ pub enum RefusalKind {
     InsufficientScope,
     /// Too many requests: 429, with `Retry-After`.
     Throttled,
-    /// The authorization server is away, and nothing that is held decides: 503, with `Retry-After`.
+    /// Nothing that is held decides, and the authorization server is away or is not to be asked yet: 503, with `Retry-After`.
     Unavailable,
 }
 
@@ -49,6 +51,15 @@ impl Refusal {
 
     pub(crate) fn token(reason: &'static str) -> Self {
         Self::new(RefusalKind::InvalidToken, reason)
+    }
+
+    /// The refusal of a token whose app was revoked.
+    pub(crate) fn revoked() -> Self {
+        Self::token(REVOKED)
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.0.reason == REVOKED
     }
 
     pub(crate) fn unavailable(retry_after: Option<Duration>) -> Self {

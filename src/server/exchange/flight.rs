@@ -117,16 +117,34 @@ impl Flight {
         let core = &*self.core;
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, .. } = response;
         let life = core.max_age.map_or(lifetime, |max_age| lifetime.min(max_age));
+        let (app_id, asked) = (&self.credentials.app_id, system_time(sent.wall));
+        let revocations = core.revocations.as_ref();
+        // Issued in the very second of its revocation it is refused elsewhere, where its `iat` counts: the next one is better.
+        let is_of_that_second = revocations.is_some_and(|all| all.is_revoked(app_id, Some(asked)));
+        let life = if is_of_that_second { life.min(A_SECOND) } else { life };
         let schedule = Schedule::new(&core.policy, life, round_trip, refresh_in, core.draw())
             .filter(|schedule| now.since(&sent) < schedule.serve_for)?;
         let scope = scope.or_else(|| self.asked.endpoint.grant_request().scope());
         let term = Term::new(&sent, &schedule);
         let token = AccessToken::with_term(text, system_time(sent.wall + lifetime), scope, term);
-        // Revoked in the very second in which it was issued, it would be refused for all its life.
-        let app_id = &self.credentials.app_id;
-        let revoked =
-            core.revocations.as_ref().is_some_and(|all| all.is_revoked(app_id, Some(system_time(sent.wall))));
-        if keep && !revoked {
+        let is_revoked = revocations.is_some_and(|all| all.is_revoked_before(app_id, asked));
+        if keep && is_revoked {
+            // What lands here was asked for after the revocation came, so the clock was set back since then. The next token
+            // would be no better.
+            let error = Error::new(
+                ErrorKind::AuthServerUnavailable,
+                "the token counts as revoked: it was asked for before the moment of the revocation, by the wall clock",
+            )
+            .advice("set the clock of this machine");
+            core.failures.note(
+                self.ticket.key,
+                self.app,
+                *now,
+                self.at_server(error),
+                &core.policy,
+                core.draw(),
+            );
+        } else if keep {
             core.cache.insert(self.ticket.key, Held { token: token.clone(), app: self.app });
             core.failures.forget(&self.ticket.key);
         }
@@ -192,6 +210,9 @@ impl Flight {
         error.with_server(self.asked.endpoint.server())
     }
 }
+
+/// For how long a token is kept that was issued in the second in which its app was revoked.
+const A_SECOND: Duration = Duration::from_secs(1);
 
 /// The least time between two renewals that come to nothing new.
 const FLOOR: Duration = Duration::from_secs(1);

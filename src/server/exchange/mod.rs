@@ -235,7 +235,16 @@ impl Exchange {
     /// Has a token replaced that the API does not take: true where it is asked for anew by whoever comes next. Another one
     /// would be no better than one that has just come, and each may have its price.
     pub(crate) fn give_up(&self, token: &AccessToken) -> bool {
-        let is_due = token.term().age(&self.core.clock.now()) >= GIVE_UP_AFTER;
+        self.end_after(GIVE_UP_AFTER, token)
+    }
+
+    /// The same for a token whose app was revoked after it was asked for: the next one is better, unless a clock was set.
+    pub(crate) fn end(&self, token: &AccessToken) -> bool {
+        self.end_after(RENEWAL_RETRY, token)
+    }
+
+    fn end_after(&self, least_age: Duration, token: &AccessToken) -> bool {
+        let is_due = token.term().age(&self.core.clock.now()) >= least_age;
         if is_due {
             token.term().end();
         }

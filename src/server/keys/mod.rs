@@ -18,6 +18,7 @@ use crate::server::{Exchange, Usage, Verifier};
 pub use admin::{CreatedKey, KeyAdmin, KeyInfo, Managed, NewKey};
 pub use auth0::Auth0Keys;
 pub use registration::{RegisteredKeys, Registration, RegistrationFile, RegistrationStore};
+pub(crate) use revocations::TOLERANCE;
 pub use revocations::{Revocation, RevocationChannel, Revocations};
 
 type Hook = Box<dyn Fn(&str) + Send + Sync>;

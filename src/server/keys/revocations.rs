@@ -1,3 +1,8 @@
+//! Apps whose tokens are refused before they end, and how other replicas learn of it. How a verifier applies it to a token's
+//! times is in `server::verifier::issue_time`.
+//!
+//! `turn` is held while `moments` is replaced; hooks are called without a lock.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,11 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::Managed;
 use super::said;
-use crate::clock::{Clock, system_time};
+use crate::clock::{Clock, Moment, system_time};
 use crate::error::{Error, Result};
 
-/// The most leeway that a verifier may give a token beyond its lifetime.
-const GRACE: Duration = Duration::from_secs(300);
+/// By how much a token may exceed the longest lifetime: servers round, and count from when the request came.
+pub(crate) const TOLERANCE: Duration = Duration::from_secs(60);
+
+/// For how much longer than the longest lifetime each is kept: a token's `iat` may be ahead by the longest leeway of a
+/// verifier, and the token is taken for as long after its `exp`.
+const GRACE: Duration = Duration::from_secs(2 * 300 + TOLERANCE.as_secs());
 
 /// How many are kept at most.
 const CAPACITY: usize = 100_000;
@@ -48,7 +57,17 @@ type Hook = Box<dyn Fn(&str) + Send + Sync>;
 ///
 /// All tokens that were issued up to the moment are refused: to the second in which they were issued, since a JWT's `iat`
 /// says no more, and where they do not say when, all of them. Each is kept until the last of these tokens has expired by
-/// itself: for the longest lifetime that tokens have. There are 100,000 at most.
+/// itself: for the longest lifetime that tokens have. A verifier with revocations refuses tokens that live longer, and
+/// logs a warning. There are 100,000 at most.
+///
+/// # Clocks
+///
+/// The moment is told by this machine's clock, and `iat` by the authorization server's. If tokens show that the server's
+/// clock is ahead, the verifier's leeway is added to the moment, so that none of the old tokens survives; tokens that are
+/// issued within that time are refused as well. If this machine's clock is ahead, new tokens that come as bearer tokens are
+/// refused until the server's clock has passed the moment. An [`Exchange`](crate::server::Exchange) knows when it asked for
+/// a token, and so serves an app that was just reset at once. A moment of another replica that lies in the future counts as
+/// now.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -70,7 +89,7 @@ pub struct Revocations(Arc<Inner>);
 struct Inner {
     longest_lifetime: Duration,
     /// The latest moment of each app. Replaced whole, so that looking takes no lock.
-    moments: ArcSwap<HashMap<String, SystemTime>>,
+    moments: ArcSwap<HashMap<String, Known>>,
     /// Whoever replaces it, holds this.
     turn: Mutex<()>,
     hooks: Mutex<Vec<Arc<Hook>>>,
@@ -78,9 +97,19 @@ struct Inner {
     clock: Clock,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Not in the future of the clock here.
+    at: SystemTime,
+    /// As the replica that revoked has told it.
+    told: SystemTime,
+    /// When it came here.
+    since: Moment,
+}
+
 impl Revocations {
-    /// For tokens that live for so long at most. Each revocation is kept for five minutes longer than that, since a
-    /// verifier may have as much leeway.
+    /// For tokens that live for so long at most, with a minute of tolerance. Each revocation is kept for eleven minutes
+    /// longer than that, since a verifier may give five of leeway at either end of a token's life.
     pub fn new(longest_lifetime: Duration) -> Self {
         Self::make(longest_lifetime, None, Clock::System)
     }
@@ -122,7 +151,26 @@ impl Revocations {
         }
     }
 
-    /// Takes over what another replica has revoked.
+    /// Takes the time from elsewhere, for tests. Does nothing if the handle was cloned before.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn clock(self, clock: Arc<dyn crate::clock::TimeSource>) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(Arc::new(Inner { clock: Clock::Injected(clock), ..inner })),
+            Err(shared) => Self(shared),
+        }
+    }
+
+    pub(crate) fn longest_lifetime(&self) -> Duration {
+        self.0.longest_lifetime
+    }
+
+    /// Returns for how long each revocation is kept.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.0.longest_lifetime.saturating_add(GRACE)
+    }
+
+    /// Takes over what another replica has revoked. A moment in the future counts as now, and a revocation that was
+    /// delivered before changes nothing.
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where there are 100,000 already.
@@ -130,20 +178,24 @@ impl Revocations {
         let inner = &*self.0;
         {
             let _turn = lock(&inner.turn);
-            let now = system_time(inner.clock.now().wall);
+            let now = inner.clock.now();
             let mut moments = HashMap::clone(&inner.moments.load());
-            moments.retain(|_, at| {
-                now.duration_since(*at).is_ok_and(|age| age <= inner.longest_lifetime + GRACE) || *at > now
-            });
+            let kept_for = self.kept_for();
+            // By the clock that nobody sets: a wall clock that is ahead for a while must not have them all forgotten.
+            moments.retain(|_, known| now.since(&known.since) <= kept_for);
             let known = moments.get(&revocation.app_id);
+            if known.is_some_and(|known| known.told == revocation.at) {
+                return Ok(());
+            }
             if known.is_none() && moments.len() >= CAPACITY {
                 return Err(Error::configuration(format!(
                     "{CAPACITY} apps are revoked already, and this one is not"
                 ))
                 .advice("disable it at the authorization server; there is room when the oldest have ended"));
             }
-            let at = known.map_or(revocation.at, |known| revocation.at.max(*known));
-            moments.insert(revocation.app_id.clone(), at);
+            let at = revocation.at.min(system_time(now.wall));
+            let at = known.map_or(at, |known| known.at.max(at));
+            moments.insert(revocation.app_id.clone(), Known { at, told: revocation.at, since: now });
             inner.moments.store(Arc::new(moments));
         }
         let hooks = lock(&inner.hooks).clone();
@@ -153,14 +205,25 @@ impl Revocations {
 
     /// Whether a token of this app that was issued then is refused. `None` where the token does not say when.
     pub fn is_revoked(&self, app_id: &str, issued_at: Option<SystemTime>) -> bool {
-        let moments = self.0.moments.load();
-        if moments.is_empty() {
-            return false;
-        }
+        self.is_revoked_at(app_id, || issued_at)
+    }
+
+    /// The same, with the time looked for only if the app was revoked at all.
+    pub(crate) fn is_revoked_at(&self, app_id: &str, issued_at: impl FnOnce() -> Option<SystemTime>) -> bool {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        moments
-            .get(app_id)
-            .is_some_and(|at| issued_at.is_none_or(|issued_at| seconds(issued_at) <= seconds(*at)))
+        self.known(app_id)
+            .is_some_and(|known| issued_at().is_none_or(|issued_at| seconds(issued_at) <= seconds(known.at)))
+    }
+
+    /// Whether a token of this app is refused that this process asked for at `asked`, by the same clock as the moment: it
+    /// may be told within the second.
+    pub(crate) fn is_revoked_before(&self, app_id: &str, asked: SystemTime) -> bool {
+        self.known(app_id).is_some_and(|known| asked <= known.at)
+    }
+
+    fn known(&self, app_id: &str) -> Option<Known> {
+        let moments = self.0.moments.load();
+        if moments.is_empty() { None } else { moments.get(app_id).copied() }
     }
 
     /// Has this called with each app id that is revoked, here or by another replica.
@@ -233,10 +296,51 @@ mod tests {
         assert!(!revocations.is_revoked("app", None) && revocations.is_revoked("other", None));
     }
 
+    /// Neither a wall clock that is ahead for a while nor one that is set back.
+    #[tokio::test]
+    async fn set_clocks_neither_lose_one_nor_keep_it_for_ever() {
+        let (clock, revocations) = scene();
+        revocations.revoke("app").await.unwrap();
+        let before = clock.wall();
+        clock.set_wall(before + 30 * DAY);
+        revocations.revoke("other").await.unwrap();
+        clock.set_wall(before - DAY / 2);
+        revocations.revoke("third").await.unwrap();
+        assert!(["app", "other", "third"].iter().all(|app_id| revocations.is_revoked(app_id, None)));
+        clock.advance(DAY + GRACE + Duration::from_millis(1));
+        revocations.revoke("fourth").await.unwrap();
+        assert!(["app", "other", "third"].iter().all(|app_id| !revocations.is_revoked(app_id, None)));
+    }
+
+    #[test]
+    fn a_moment_in_the_future_counts_as_now_and_only_the_first_time() {
+        let (clock, revocations) = scene();
+        let calls = Arc::new(Mutex::new(0));
+        let counted = calls.clone();
+        revocations.on_revoked(move |_| *lock(&counted) += 1);
+        let begun = clock.wall();
+        let second = Duration::from_secs(1);
+        let ahead = Revocation::new("app", begun + 30 * second);
+        for _ in 0..3 {
+            revocations.apply(&ahead).unwrap();
+            assert!(revocations.is_revoked("app", Some(begun)));
+            assert!(!revocations.is_revoked("app", Some(begun + second)));
+            clock.advance(5 * second);
+        }
+        assert_eq!(*lock(&calls), 1);
+        // Another one by a clock that is right comes after it, though it is dated before.
+        revocations.apply(&Revocation::new("app", clock.wall())).unwrap();
+        assert!(revocations.is_revoked("app", Some(begun + 15 * second)));
+        assert!(!revocations.is_revoked("app", Some(begun + 16 * second)));
+        assert_eq!(*lock(&calls), 2);
+    }
+
     #[test]
     fn they_are_bounded_and_say_so() {
         let (clock, revocations) = scene();
-        let moments = (0..CAPACITY).map(|number| (format!("app-{number}"), clock.wall())).collect();
+        let (at, since) = (clock.wall(), Clock::Injected(clock.clone()).now());
+        let known = Known { at, told: at, since };
+        let moments = (0..CAPACITY).map(|number| (format!("app-{number}"), known)).collect();
         revocations.0.moments.store(Arc::new(moments));
         let error = revocations.apply(&Revocation::new("one more", clock.wall())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);

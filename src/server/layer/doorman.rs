@@ -1,7 +1,5 @@
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
 
-use axum::extract::ConnectInfo;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
@@ -15,15 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::secret::SecretString;
 use crate::server::caller::{Caller, How};
 use crate::server::exchange::Exchange;
+use crate::server::peer::peer;
 use crate::server::refusal::{Refusal, RefusalKind};
 use crate::server::usage::{CallOutcome, Usage};
 use crate::server::verifier::{Verifier, authorization, token};
-
-/// Who has sent a request, for slowing down whoever tries secrets: put it into the request's extensions where the
-/// connection's other end is a proxy of yours. Without it, axum's `ConnectInfo<SocketAddr>` is looked at. Where there is
-/// neither, an app id for which somebody tries secrets is slowed down for all who come with it for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerAddress(pub IpAddr);
 
 /// Looks at what a request brings, and says whose it is.
 #[derive(Debug, Clone)]
@@ -106,12 +99,14 @@ impl Doorman {
                 Ok(token) => token,
                 Err(error) => return Err(refused(app_id, &error)),
             };
-            let vouched = self.verifier.vouch(token.as_str(), how).await;
+            let vouched = self.verifier.vouch(token.as_str(), how, token.term().asked()).await;
             let is_refused =
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
             // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be
             // given up.
-            if !(is_refused && exchange.give_up(&token)) {
+            let is_revoked = vouched.as_ref().is_err_and(Refusal::is_revoked);
+            let gives_up = || if is_revoked { exchange.end(&token) } else { exchange.give_up(&token) };
+            if !(is_refused && gives_up()) {
                 break (token, vouched);
             }
         };
@@ -224,9 +219,4 @@ fn tell_of_unknown_peers() {
              newcomers, too: serve with axum's `into_make_service_with_connect_info::<SocketAddr>()`, or set `PeerAddress`"
         );
     });
-}
-
-fn peer(parts: &Parts) -> Option<IpAddr> {
-    let given = parts.extensions.get::<PeerAddress>().map(|peer| peer.0);
-    given.or_else(|| parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|connection| connection.0.ip()))
 }

@@ -19,7 +19,6 @@ use crate::error::{Error, Result};
 use answer::Challenges;
 use doorman::{Doorman, Keys};
 
-pub use doorman::PeerAddress;
 pub use scope::{RequireScope, ScopeService};
 pub use service::CallerService;
 
@@ -41,6 +40,7 @@ pub use service::CallerService;
 /// | a scope is missing | 403 | `insufficient_scope`, with the scopes that are needed |
 /// | too many refused secrets, or the authorization server asks for patience | 429 | `Retry-After` |
 /// | the authorization server is away, and nothing that is held decides | 503 | `Retry-After` |
+/// | the key that signed a token may be too new to be known here | 503 | `Retry-After` |
 ///
 /// All of them have `Cache-Control: no-store`, and a JSON body of `error` and `error_description`. The body of the answers
 /// must be one that is made of [`Bytes`](bytes::Bytes), as axum's and `http_body_util::Full` are.

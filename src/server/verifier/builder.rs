@@ -1,10 +1,14 @@
+//! The settings of a verifier, and the checks of `build`.
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::Verified;
 use super::introspector::Introspector;
+use super::issue_time::Revoked;
 use super::jwks::{Jwks, Origin};
+use super::key_set::KeyId;
 use super::{Inner, Profile, TokenAlgorithm, Verifier};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
@@ -207,7 +211,8 @@ impl VerifierBuilder {
         self
     }
 
-    /// Refuses tokens that are still valid but were issued before their app was revoked.
+    /// Refuses tokens that are still valid but were issued before their app was revoked, and those that live longer than the
+    /// lifetime given to [`Revocations::new`], which would outlive their revocation.
     pub fn revocations(mut self, revocations: &Revocations) -> Self {
         self.revocations = Some(revocations.clone());
         self
@@ -283,18 +288,21 @@ impl VerifierBuilder {
             discovery,
             allowed: self.algorithms.clone(),
         };
+        let verified = Arc::new(Verified::new(self.capacity, self.clock.clone())?);
+        let signed = verified.clone();
+        let withdrawn = Box::new(move |keys: &[KeyId]| signed.purge_signed_by(keys));
         Ok(Verifier(Arc::new(Inner {
             issuer: self.issuer,
             audiences: self.audiences,
             profile: self.profile,
             leeway: self.leeway,
             public_url,
-            verified: Verified::new(self.capacity, self.clock.clone())?,
-            jwks: Jwks::new(origin, self.clock.clone()),
+            verified,
+            jwks: Jwks::new(origin, self.clock.clone(), withdrawn),
             allowed: self.algorithms,
             introspector: introspector.transpose()?,
             proofs: Seen::with_room(self.proofs),
-            revocations: self.revocations,
+            revoked: self.revocations.map(|revocations| Revoked::new(revocations, self.leeway)),
             clock: self.clock,
         })))
     }

@@ -1,3 +1,5 @@
+//! The verified tokens that are remembered, and what makes them leave. How a token is verified is not here.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +9,7 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
+use super::key_set::KeyId;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::secret;
@@ -28,6 +31,8 @@ struct Entry {
     identity: Arc<Identity>,
     /// By the monotonic and by the wall clock: whichever comes first ends it.
     until: (Duration, Duration),
+    /// The key that signed the token; `None` if the issuer was asked about it.
+    signer: Option<KeyId>,
 }
 
 /// A token's place, and what had been purged by then.
@@ -82,7 +87,7 @@ impl Verified {
     }
 
     pub(super) fn get(&self, place: Place) -> Option<Arc<Identity>> {
-        let Entry { identity, until } = self.cache.get(&place.key)?;
+        let Entry { identity, until, .. } = self.cache.get(&place.key)?;
         let (monotonic, wall) = self.clock.coarse();
         if monotonic < until.0 && wall < until.1 {
             return Some(identity);
@@ -100,14 +105,20 @@ impl Verified {
         (!has_ended(&identity, wall)).then_some(identity)
     }
 
-    /// Keeps what was verified until then, by the wall clock; not where something was purged meanwhile, which it might
-    /// have been part of.
-    pub(super) fn put(&self, place: Place, identity: Identity, until: Duration) -> Arc<Identity> {
+    /// Keeps what was verified until then, by the wall clock, unless something was purged since `place` was taken: this
+    /// might have been part of it.
+    pub(super) fn put(
+        &self,
+        place: Place,
+        identity: Identity,
+        until: Duration,
+        signer: Option<KeyId>,
+    ) -> Arc<Identity> {
         let (monotonic, wall) = self.clock.coarse();
         let until = (monotonic.saturating_add(until.saturating_sub(wall)), until);
         let identity = Arc::new(identity);
         if !has_ended(&identity, wall) {
-            self.cache.insert(place.key, Entry { identity: identity.clone(), until });
+            self.cache.insert(place.key, Entry { identity: identity.clone(), until, signer });
             if self.purges.load(Ordering::Acquire) != place.purges {
                 self.cache.remove(&place.key);
             }
@@ -120,8 +131,22 @@ impl Verified {
     }
 
     pub(super) fn purge(&self, app_id: &str) {
+        self.retain(|entry| entry.identity.app_id != app_id);
+    }
+
+    /// Forgets the tokens that these keys signed.
+    pub(super) fn purge_signed_by(&self, keys: &[KeyId]) {
+        self.retain(|entry| entry.signer.is_none_or(|signer| !keys.contains(&signer)));
+    }
+
+    pub(super) fn purge_all(&self) {
+        self.retain(|_| false);
+    }
+
+    /// A verification under way puts nothing in that this would have taken out: it sees the new count.
+    fn retain(&self, keeps: impl Fn(&Entry) -> bool) {
         self.purges.fetch_add(1, Ordering::AcqRel);
-        self.cache.retain(|_, entry| entry.identity.app_id != app_id);
+        self.cache.retain(|_, entry| keeps(entry));
     }
 
     pub(super) fn len(&self) -> usize {

@@ -124,9 +124,10 @@ impl Introspector {
                 }
                 let identity =
                     profile::introspected(claims, expected).map_err(|why| self.refuse(place, why))?;
-                let latest = expected.now.saturating_add(self.max_age);
+                expected.check_life(&identity)?;
+                let latest = expected.now.wall.saturating_add(self.max_age);
                 let until = identity.expires.map_or(latest, |expires| expires.min(latest));
-                Ok(verified.put(place, identity, until))
+                Ok(verified.put(place, identity, until, None))
             }
             Ok(None) => {
                 *lock(&self.failed) = None;
@@ -135,6 +136,11 @@ impl Introspector {
             }
             Err(error) => Err(self.unanswered(&error)),
         }
+    }
+
+    /// Forgets which tokens were no good.
+    pub(super) fn purge(&self) {
+        self.refused.clear();
     }
 
     /// And the same is said of it for a while without asking.

@@ -1,4 +1,8 @@
-use std::collections::VecDeque;
+//! The issuer's published keys: when they are read, and how long they serve. How one verifies is in `key_set`.
+//!
+//! `turn` guards who reads next and what went wrong; `held` is replaced under it and read without a lock. No other lock is
+//! taken under `turn`.
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,12 +12,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::algorithm::TokenAlgorithm;
-use super::key_set::KeySet;
+use super::key_set::{KeyId, KeySet};
+use super::lookups::{Lookups, Verdict};
 use crate::clock::{Clock, Moment};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::{Discovery, Transport, fetch};
-use crate::server::refusal::Refusal;
+use crate::server::peer::Sender;
+use crate::server::refusal::{Refusal, RefusalKind};
 
 /// How long keys serve before they are read again; that begins at 0.75 to 0.9 of it.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
@@ -21,12 +27,8 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 /// How long keys serve on while the server cannot be read.
 pub(super) const MAX_STALE: Duration = Duration::from_secs(86_400);
 
-/// After keys were read in vain for an unknown name, how long they are not read again for another one.
-pub(super) const COOLDOWN: Duration = Duration::from_secs(10);
-
-/// How long a name that was not found is not looked for again, and how many of them are held.
-const UNKNOWN_FOR: Duration = Duration::from_secs(60);
-const MOST_UNKNOWN: usize = 64;
+/// After a failed reading, how long keys that are held are not read again for an unknown name.
+const COOLDOWN: Duration = Duration::from_secs(10);
 
 /// Between failed readings: from one second doubling to a minute.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -56,7 +58,11 @@ pub(super) struct Jwks {
     wanted: Notify,
     /// How many readings have ended.
     ended: watch::Sender<u64>,
+    /// Called with the keys that a reading no longer found.
+    withdrawn: Withdrawn,
 }
+
+pub(super) type Withdrawn = Box<dyn Fn(&[KeyId]) + Send + Sync>;
 
 struct Held {
     keys: KeySet,
@@ -77,19 +83,18 @@ enum Wanted<'a> {
 struct Turn {
     task: Option<AbortHandle>,
     reading: bool,
-    /// The name that the reading is for.
-    wanted: Option<String>,
-    /// Or for a key without one, of which nobody can say whether it was found.
-    nameless: bool,
-    /// Nobody has the keys read before this has passed.
+    /// Whom the reading is for, and the name that is looked for; none for a key without one, of which nobody can say
+    /// whether it was found.
+    wanted: Option<(Sender, Option<String>)>,
+    /// After a failure, nobody has the keys read before this has passed.
     pause: Option<(Moment, Duration)>,
     failures: u32,
     error: Option<Error>,
-    unknown: VecDeque<(String, Moment)>,
+    lookups: Lookups,
 }
 
 impl Jwks {
-    pub(super) fn new(origin: Origin, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(origin: Origin, clock: Clock, withdrawn: Withdrawn) -> Arc<Self> {
         Arc::new(Self {
             origin,
             clock,
@@ -97,39 +102,58 @@ impl Jwks {
             turn: Mutex::default(),
             wanted: Notify::new(),
             ended: watch::Sender::new(0),
+            withdrawn,
         })
     }
 
-    /// The keys for a token with this `kid`: those at hand, without waiting, where they know it.
-    pub(super) async fn keys(self: &Arc<Self>, kid: Option<&str>) -> Result<Keys, Refusal> {
-        if let Some(keys) = self.at_hand(kid) {
+    /// Returns the keys for a token of `sender` with this `kid`: those at hand, without waiting, if they know it.
+    pub(super) async fn keys(self: &Arc<Self>, kid: Option<&str>, sender: Sender) -> Result<Keys, Refusal> {
+        let at_hand = || self.at_hand(kid);
+        if let Some(keys) = at_hand() {
             return Ok(keys);
         }
-        self.read_for(Wanted::Named(kid)).await?;
-        self.at_hand(kid).ok_or_else(unknown_key)
+        if kid.is_some_and(|kid| kid.len() > LONGEST_KID) {
+            return Err(unknown_key());
+        }
+        self.read_for(Wanted::Named(kid), sender, at_hand).await?.ok_or_else(unknown_key)
     }
 
-    /// Keys read after these, for a token that nobody has signed by these, and of which no name says whose it is: there may
-    /// be newer ones. `None` where names say it, or they were read too short a time ago.
-    pub(super) async fn keys_anew(self: &Arc<Self>, kid: Option<&str>, these: &Keys) -> Option<Keys> {
+    /// Returns keys read after these, for a token that none of these has signed, and of which no name says whose it is:
+    /// there may be newer ones. `None` if names say it, or they were read for this sender a short time ago.
+    pub(super) async fn keys_anew(
+        self: &Arc<Self>,
+        kid: Option<&str>,
+        sender: Sender,
+        these: &Keys,
+    ) -> Result<Option<Keys>, Refusal> {
         if these.names(kid) {
-            return None;
+            return Ok(None);
         }
         let newer = || self.at_hand(kid).filter(|keys| !keys.are(these));
         if let Some(newer) = newer() {
-            return Some(newer);
+            return Ok(Some(newer));
         }
-        self.read_for(Wanted::Nameless).await.ok()?;
-        newer()
+        self.read_for(Wanted::Nameless, sender, newer).await
     }
 
     /// Reads them for the first time, where that has not been done.
     pub(super) async fn prefetch(self: &Arc<Self>) -> Result<()> {
-        let outcome = self.keys(None).await;
+        let outcome = self.keys(None, Sender::Unknown).await;
         outcome.map(drop).map_err(|refusal| {
             let error = self.lock().error.clone();
             error.unwrap_or_else(|| Error::new(ErrorKind::AuthServerUnavailable, refusal.reason()))
         })
+    }
+
+    /// Has the keys read again in the background, unless a reading is under way, or the pause after a failed one.
+    pub(super) fn refresh(self: &Arc<Self>) {
+        let mut turn = self.lock();
+        let held = self.held.load().is_some();
+        let pauses = turn.pause_left(&self.clock.now()).is_some();
+        if held && !turn.reading && !pauses && !self.attend(&mut turn) {
+            turn.reading = true;
+            self.wanted.notify_one();
+        }
     }
 
     fn at_hand(self: &Arc<Self>, kid: Option<&str>) -> Option<Keys> {
@@ -143,25 +167,61 @@ impl Jwks {
         (age < MAX_STALE && keys.keys.knows(kid)).then_some(Keys(held))
     }
 
-    /// Has the keys read, if that may be, and waits for it. Who comes meanwhile waits for the same reading.
-    async fn read_for(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(), Refusal> {
-        let kid = match wanted {
-            Wanted::Named(kid) => kid,
-            Wanted::Nameless => None,
+    /// Has the keys read, if that may be, and returns what `found` makes of them. Those that come meanwhile wait for the
+    /// same reading. It may have begun before their key was published, so one that does not find it is followed by another.
+    async fn read_for<T>(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        sender: Sender,
+        found: impl Fn() -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let has_joined = match self.read_once(wanted, sender).await? {
+            Read::Refused => return Ok(None),
+            Read::Joined => true,
+            Read::Begun => false,
         };
-        let kid =
-            kid.map(|kid| if kid.len() > LONGEST_KID { Err(unknown_key()) } else { Ok(kid) }).transpose()?;
+        if let Some(found) = found() {
+            return Ok(Some(found));
+        }
+        if let Some(error) = &self.lock().error {
+            return Err(Refusal::unavailable(error.retry_after()));
+        }
+        if has_joined {
+            self.read_once(wanted, sender).await?;
+        }
+        Ok(found())
+    }
+
+    async fn read_once(self: &Arc<Self>, wanted: Wanted<'_>, sender: Sender) -> Result<Read, Refusal> {
         let mut ended = self.ended.subscribe();
         let before = *ended.borrow();
-        {
+        let read = {
             let mut turn = self.lock();
             if turn.task.as_ref().is_some_and(AbortHandle::is_finished) {
                 turn.reading = false;
             }
-            if !turn.reading {
+            if turn.reading {
+                Read::Joined
+            } else {
                 let now = self.clock.now();
-                if let Some(refusal) = turn.refusal(kid, &now) {
-                    return Err(refusal);
+                if let Some(left) = turn.pause_left(&now) {
+                    return Err(Refusal::unavailable(Some(left)));
+                }
+                let kid = match wanted {
+                    Wanted::Named(kid) => kid,
+                    Wanted::Nameless => None,
+                };
+                let is_lookup =
+                    self.held.load().is_some() && (kid.is_some() || matches!(wanted, Wanted::Nameless));
+                if is_lookup {
+                    match (turn.lookups.judge(kid, sender, &now), wanted) {
+                        (Verdict::Read, _) => {}
+                        (Verdict::InVain, Wanted::Named(_)) => return Err(unknown_key()),
+                        (Verdict::InVain | Verdict::Cooling(_), Wanted::Nameless) => {
+                            return Ok(Read::Refused);
+                        }
+                        (Verdict::Later(left) | Verdict::Cooling(left), _) => return Err(too_new(left)),
+                    }
                 }
                 if !self.attend(&mut turn) {
                     if turn.task.as_ref().is_none_or(AbortHandle::is_finished) {
@@ -171,10 +231,10 @@ impl Jwks {
                     self.wanted.notify_one();
                 }
                 turn.reading = true;
-                turn.wanted = kid.map(str::to_owned);
-                turn.nameless = matches!(wanted, Wanted::Nameless);
+                turn.wanted = is_lookup.then(|| (sender, kid.map(str::to_owned)));
+                Read::Begun
             }
-        }
+        };
         let reading = async {
             // It cannot end early: the sender lives as long as `self`.
             let _ = ended.changed().await;
@@ -184,17 +244,7 @@ impl Jwks {
             () = reading => {}
             () = self.clock.wait(PATIENCE + Duration::from_secs(1)) => {}
         }
-        if self.at_hand(kid).is_none() {
-            let mut turn = self.lock();
-            if let Some(error) = &turn.error {
-                return Err(Refusal::unavailable(error.retry_after()));
-            }
-            match kid {
-                Some(kid) if *ended.borrow() > before => turn.note_unknown(kid, self.clock.now()),
-                _ => return Err(Refusal::unavailable(None)),
-            }
-        }
-        Ok(())
+        if *ended.borrow() > before { Ok(read) } else { Err(Refusal::unavailable(None)) }
     }
 
     /// Starts the task where none runs; says whether it did.
@@ -265,14 +315,22 @@ impl Jwks {
     fn note(&self, outcome: Result<KeySet>) -> Duration {
         let now = self.clock.now();
         let mut turn = self.lock();
+        let mut withdrawn = Vec::new();
         let next = match outcome {
             Ok(keys) => {
-                let unfound = turn.wanted.as_deref().is_some_and(|kid| !keys.knows(Some(kid)));
-                let in_vain = unfound || turn.nameless;
-                turn.pause = in_vain.then_some((now, COOLDOWN));
-                (turn.failures, turn.error, turn.wanted, turn.nameless) = (0, None, None, false);
-                turn.unknown.clear();
-                self.held.store(Some(Arc::new(Held { keys, since: now })));
+                match turn.wanted.take() {
+                    Some((_, Some(kid))) if keys.knows(Some(&kid)) => turn.lookups.found(),
+                    Some((sender, kid)) => turn.lookups.in_vain(kid.as_deref(), sender, now),
+                    None => {}
+                }
+                (turn.failures, turn.error, turn.pause) = (0, None, None);
+                let newer = Arc::new(Held { keys, since: now });
+                if let Some(old) = self.held.swap(Some(newer.clone())) {
+                    withdrawn = old.keys.withdrawn_in(&newer.keys);
+                    let knows = |kid: &str| newer.keys.names_of_keys().any(|name| name == kid);
+                    let gone = old.keys.names_of_keys().filter(|kid| !knows(kid));
+                    turn.lookups.published(knows, gone);
+                }
                 MAX_AGE.mul_f64(0.75 + 0.15 * fastrand::f64())
             }
             Err(error) => {
@@ -295,6 +353,13 @@ impl Jwks {
         };
         turn.reading = false;
         drop(turn);
+        if !withdrawn.is_empty() {
+            tracing::info!(
+                target: "evertoken", keys = withdrawn.len(),
+                "the issuer withdrew signing keys: the tokens they signed are forgotten"
+            );
+            (self.withdrawn)(&withdrawn);
+        }
         self.ended.send_modify(|ended| *ended += 1);
         next
     }
@@ -318,35 +383,27 @@ impl Jwks {
     }
 }
 
+/// What has become of a wish to have the keys read.
+enum Read {
+    Begun,
+    /// Somebody else has begun it before.
+    Joined,
+    Refused,
+}
+
+fn too_new(left: Duration) -> Refusal {
+    let reason = "the key that signed it may be too new to be known here: try again";
+    Refusal::new(RefusalKind::Unavailable, reason).after(Some(left))
+}
+
 fn unknown_key() -> Refusal {
     Refusal::token("it is signed with a key that its issuer does not publish")
 }
 
 impl Turn {
-    /// Why the keys are not read now for this name.
-    fn refusal(&mut self, kid: Option<&str>, now: &Moment) -> Option<Refusal> {
-        if let Some((since, pause)) = self.pause {
-            let left = pause.saturating_sub(now.since(&since));
-            if !left.is_zero() {
-                return Some(match &self.error {
-                    Some(_) => Refusal::unavailable(Some(left)),
-                    None => unknown_key(),
-                });
-            }
-        }
-        let kid = kid?;
-        self.unknown.retain(|(_, since)| now.since(since) < UNKNOWN_FOR);
-        self.unknown.iter().any(|(unknown, _)| unknown == kid).then(unknown_key)
-    }
-
-    fn note_unknown(&mut self, kid: &str, now: Moment) {
-        if self.unknown.iter().any(|(unknown, _)| unknown == kid) {
-            return;
-        }
-        if self.unknown.len() == MOST_UNKNOWN {
-            self.unknown.pop_front();
-        }
-        self.unknown.push_back((kid.to_owned(), now));
+    fn pause_left(&self, now: &Moment) -> Option<Duration> {
+        let (since, pause) = self.pause?;
+        Some(pause.saturating_sub(now.since(&since))).filter(|left| !left.is_zero())
     }
 }
 
@@ -369,8 +426,8 @@ impl Keys {
         of: TokenAlgorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> bool {
-        self.0.as_ref().is_some_and(|held| held.keys.verifies(kid, of, message, signature))
+    ) -> Option<KeyId> {
+        self.0.as_ref()?.keys.verifies(kid, of, message, signature)
     }
 }
 

@@ -1,3 +1,6 @@
+//! A published key set, parsed: which of its keys may verify a token. When it is read, and by whom, is in `jwks`.
+
+use aws_lc_rs::digest;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use base64::Engine;
@@ -5,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::algorithm::{KeyKind, TokenAlgorithm};
+use crate::server::digest::Digest;
 
 /// The most keys that a server may publish; real ones have two to ten.
 pub(super) const MOST_KEYS: usize = 100;
@@ -21,7 +25,25 @@ pub(super) struct KeySet(Vec<Key>);
 struct Key {
     kid: Option<String>,
     /// One for each algorithm that the key may be used with.
-    verifiers: Vec<(TokenAlgorithm, ParsedPublicKey)>,
+    verifiers: Vec<KeyVerifier>,
+}
+
+/// A public key together with one algorithm that it may be used with.
+struct KeyVerifier {
+    algorithm: TokenAlgorithm,
+    key: ParsedPublicKey,
+    id: KeyId,
+}
+
+/// Identifies a public key and an algorithm by a hash of both, regardless of the key's name: an issuer may publish
+/// another key under the same `kid`.
+pub(super) type KeyId = Digest;
+
+fn key_id(algorithm: TokenAlgorithm, encoded: &[u8]) -> KeyId {
+    let hash = digest::digest(&digest::SHA256, &[algorithm.name().as_bytes(), &[0], encoded].concat());
+    let mut halves =
+        hash.as_ref().chunks_exact(8).filter_map(|half| half.try_into().ok().map(u64::from_be_bytes));
+    Digest([halves.next().unwrap_or_default(), halves.next().unwrap_or_default()])
 }
 
 impl KeySet {
@@ -45,6 +67,20 @@ impl KeySet {
         self.0.len()
     }
 
+    /// Returns the keys of this set that `newer` no longer has.
+    pub(super) fn withdrawn_in(&self, newer: &Self) -> Vec<KeyId> {
+        self.ids().filter(|id| newer.ids().all(|other| other != *id)).collect()
+    }
+
+    /// Returns the names of its keys.
+    pub(super) fn names_of_keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|key| key.kid.as_deref())
+    }
+
+    fn ids(&self) -> impl Iterator<Item = KeyId> {
+        self.0.iter().flat_map(|key| &key.verifiers).map(|verifier| verifier.id)
+    }
+
     /// Whether a token with this `kid` can be judged by what is held.
     pub(super) fn knows(&self, kid: Option<&str>) -> bool {
         kid.is_none() || self.0.iter().any(|key| key.kid.as_deref() == kid || key.kid.is_none())
@@ -59,28 +95,28 @@ impl KeySet {
         self.0.iter().any(|key| key.kid.as_deref() == kid)
     }
 
-    /// Whether one of the keys that a token may mean has signed it: those of its name; without such, and without a name in
-    /// the token, a few that fit its algorithm.
+    /// Returns the key that has signed a token, among those it may mean: those of its name; without such, and without a
+    /// name in the token, a few that fit its algorithm.
     pub(super) fn verifies(
         &self,
         kid: Option<&str>,
         algorithm: TokenAlgorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> bool {
+    ) -> Option<KeyId> {
         let named = kid.is_some() && self.has(kid);
         let meant = |key: &&Key| match (kid, &key.kid) {
             (Some(_), Some(_)) => kid == key.kid.as_deref(),
             (Some(_), None) => !named,
             (None, _) => true,
         };
-        let fitting = |key: &'_ Key| key.verifiers.iter().position(|(of, _)| *of == algorithm);
         self.0
             .iter()
             .filter(meant)
-            .filter_map(|key| Some(&key.verifiers[fitting(key)?].1))
+            .filter_map(|key| key.verifiers.iter().find(|verifier| verifier.algorithm == algorithm))
             .take(MOST_TRIED)
-            .any(|key| key.verify_sig(message, signature).is_ok())
+            .find(|verifier| verifier.key.verify_sig(message, signature).is_ok())
+            .map(|verifier| verifier.id)
     }
 }
 
@@ -122,7 +158,10 @@ impl Key {
             _ => return None,
         };
         let fits = |of: &TokenAlgorithm| of.key_kind() == kind && only.is_none_or(|only| only == *of);
-        let parsed = |of: TokenAlgorithm| Some((of, ParsedPublicKey::new(of.verification(), &encoded).ok()?));
+        let parsed = |algorithm: TokenAlgorithm| {
+            let key = ParsedPublicKey::new(algorithm.verification(), &encoded).ok()?;
+            Some(KeyVerifier { algorithm, key, id: key_id(algorithm, &encoded) })
+        };
         let verifiers: Vec<_> = allowed.iter().copied().filter(fits).filter_map(parsed).collect();
         if verifiers.is_empty() {
             None

@@ -2,9 +2,11 @@ mod algorithm;
 mod builder;
 mod cache;
 mod introspector;
+mod issue_time;
 mod jwks;
 mod jws;
 mod key_set;
+mod lookups;
 mod presented;
 mod profile;
 
@@ -15,16 +17,18 @@ use std::time::Duration;
 use http::request::Parts;
 use url::Url;
 
-use crate::clock::{Clock, system_time};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
 use crate::server::caller::{Caller, How, Identity};
-use crate::server::keys::Revocations;
+use crate::server::peer::Sender;
 use crate::server::refusal::{Refusal, RefusalKind};
 use cache::Verified;
 use introspector::Introspector;
+use issue_time::Revoked;
 use jwks::Jwks;
 use jws::Jws;
+use key_set::KeyId;
 use profile::Expected;
 
 pub use algorithm::TokenAlgorithm;
@@ -41,10 +45,14 @@ const LONGEST_TOKEN: usize = 16 << 10;
 ///
 /// Keys are read with the first token, renewed in the background ahead of their age of ten minutes, and kept for up to a
 /// day while the issuer cannot be read. A token that names a key which is not among them has them read again, once for all
-/// who wait; after such a reading in vain the next comes 10 s later at the earliest. A token whose key is held never waits.
+/// who wait. After such a reading in vain the next one for the same sender comes 10 s later at the earliest, and for all
+/// senders together one in 5 s, with a burst of five; a token that comes earlier is put off
+/// ([`Unavailable`](RefusalKind::Unavailable), with a time to try again), since its key may have been made just now. A token
+/// whose key is held never waits.
 ///
 /// What was verified is remembered under a keyed hash of the token until its `exp`, so that the next request with it costs
-/// a third of a microsecond.
+/// a third of a microsecond. If the issuer withdraws a signing key, what that key signed is forgotten as soon as the keys
+/// have been read again.
 ///
 /// Clones share all of it. It runs in tokio: the one task that renews keys lives on the runtime of the first request, ends
 /// with the last clone, and is started again by a later request where its runtime has ended.
@@ -68,12 +76,12 @@ struct Inner {
     leeway: Duration,
     public_url: Option<Url>,
     clock: Clock,
-    verified: Verified,
+    verified: Arc<Verified>,
     jwks: Arc<Jwks>,
     allowed: Vec<TokenAlgorithm>,
     introspector: Option<Introspector>,
     proofs: Seen,
-    revocations: Option<Revocations>,
+    revoked: Option<Revoked>,
 }
 
 impl Drop for Inner {
@@ -108,7 +116,7 @@ impl Verifier {
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let identity = self.identity(token).await?;
+        let identity = self.identity(token, || Sender::Unknown).await?;
         self.look_for_revocation(&identity)?;
         if identity.binding.is_none() {
             return Ok(Caller::new(identity, How::Bearer));
@@ -117,16 +125,18 @@ impl Verifier {
     }
 
     /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
-    /// one serves on while nobody can be asked about it.
-    pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
-        let identity = match self.identity(token).await {
+    /// one serves on while nobody can be asked about it. `asked` is when it was asked for, by the wall clock here.
+    pub(crate) async fn vouch(&self, token: &str, how: How, asked: Duration) -> Result<Caller, Refusal> {
+        let identity = match self.identity(token, || Sender::Exchange).await {
             Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
                 let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
                 last.ok_or(refusal)?
             }
             outcome => outcome?,
         };
-        self.look_for_revocation(&identity)?;
+        if let Some(revoked) = &self.0.revoked {
+            revoked.check_asked(&identity, asked)?;
+        }
         Ok(Caller::new(identity, how))
     }
 
@@ -152,7 +162,7 @@ impl Verifier {
         token: &str,
         parts: &Parts,
     ) -> Result<Caller, Refusal> {
-        let identity = self.identity(token).await?;
+        let identity = self.identity(token, || Sender::of(parts)).await?;
         self.look_for_revocation(&identity)?;
         let binding = &identity.binding;
         let mut how = How::Bearer;
@@ -220,6 +230,17 @@ impl Verifier {
         self.0.verified.purge(app_id);
     }
 
+    /// Forgets all verified tokens, and has the issuer's keys read again in the background: for the minute in which a
+    /// signing key is known to be in wrong hands. Until that reading ends the keys at hand verify; what a withdrawn key
+    /// signed is then forgotten once more. Opaque tokens are asked about again.
+    pub fn purge_all(&self) {
+        self.0.jwks.refresh();
+        self.0.verified.purge_all();
+        if let Some(introspector) = &self.0.introspector {
+            introspector.purge();
+        }
+    }
+
     /// Reads the issuer's keys, where that was not done yet, so that the first request does not wait for them.
     ///
     /// # Errors
@@ -244,15 +265,13 @@ impl Verifier {
     }
 
     fn look_for_revocation(&self, identity: &Identity) -> Result<(), Refusal> {
-        if let Some(revocations) = &self.0.revocations
-            && revocations.is_revoked(&identity.app_id, identity.issued.map(system_time))
-        {
-            return Err(Refusal::token("the tokens of this app were revoked"));
+        match &self.0.revoked {
+            Some(revoked) => revoked.check(identity, || self.0.clock.coarse().0),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    async fn identity(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
+    async fn identity(&self, token: &str, sender: impl FnOnce() -> Sender) -> Result<Arc<Identity>, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::token("it is too long"));
         }
@@ -262,26 +281,33 @@ impl Verifier {
             return Ok(identity);
         }
         // Boxed, so that what is at hand does not carry the long way's state about.
-        Box::pin(self.fresh(token, place)).await
+        Box::pin(self.fresh(token, place, sender())).await
     }
 
-    async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Identity>, Refusal> {
+    async fn fresh(
+        &self,
+        token: &str,
+        place: cache::Place,
+        sender: Sender,
+    ) -> Result<Arc<Identity>, Refusal> {
         let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,
             issuer: &inner.issuer,
             audiences: &inner.audiences,
-            now: inner.clock.now().wall,
+            now: inner.clock.now(),
             leeway: inner.leeway,
+            revoked: inner.revoked.as_ref(),
         };
         match &inner.introspector {
             Some(introspector) if !jws::is_one(token) => {
                 introspector.judge(token, place, &expected, &inner.verified).await
             }
             _ => {
-                let identity = inner.judged(token, &expected).await?;
+                let (identity, signer) = inner.judged(token, &expected, sender).await?;
+                expected.check_life(&identity)?;
                 let until = identity.expires.unwrap_or_default();
-                Ok(inner.verified.put(place, identity, until))
+                Ok(inner.verified.put(place, identity, until, Some(signer)))
             }
         }
     }
@@ -293,7 +319,12 @@ fn shown_bare() -> Refusal {
 
 impl Inner {
     /// A JWT's checks: those that cost nothing first, so that what is not for us has no keys read.
-    async fn judged(&self, token: &str, expected: &Expected<'_>) -> Result<Identity, Refusal> {
+    async fn judged(
+        &self,
+        token: &str,
+        expected: &Expected<'_>,
+        sender: Sender,
+    ) -> Result<(Identity, KeyId), Refusal> {
         let Jws { header, claims, message, signature } =
             Jws::parse(token).ok_or_else(|| Refusal::token("it is no signed JWT"))?;
         let algorithm = TokenAlgorithm::from_name(&header.alg).filter(|it| self.allowed.contains(it));
@@ -307,11 +338,12 @@ impl Inner {
         let judged = profile::identity(claims, expected).map_err(Refusal::token)?;
         let kid = header.kid.as_deref();
         let signed_by = |keys: &jwks::Keys| keys.verifies(kid, algorithm, message.as_bytes(), &signature);
-        let keys = self.jwks.keys(kid).await?;
-        if signed_by(&keys) || self.jwks.keys_anew(kid, &keys).await.is_some_and(|keys| signed_by(&keys)) {
-            return Ok(judged);
-        }
-        Err(Refusal::token("its signature is wrong"))
+        let keys = self.jwks.keys(kid, sender).await?;
+        let signer = match signed_by(&keys) {
+            Some(signer) => Some(signer),
+            None => self.jwks.keys_anew(kid, sender, &keys).await?.as_ref().and_then(signed_by),
+        };
+        signer.map(|signer| (judged, signer)).ok_or_else(|| Refusal::token("its signature is wrong"))
     }
 }
 

@@ -1,8 +1,13 @@
+//! What a token must say to be one for this API, by its profile. Signatures are not looked at here.
+
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::issue_time::Revoked;
+use crate::clock::Moment;
 use crate::server::caller::{Binding, Identity};
+use crate::server::refusal::Refusal;
 
 /// By which rules a JWT is read as an access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,9 +26,17 @@ pub(super) struct Expected<'a> {
     pub(super) profile: Profile,
     pub(super) issuer: &'a str,
     pub(super) audiences: &'a [String],
-    /// Since the Unix epoch.
-    pub(super) now: Duration,
+    /// When the token came.
+    pub(super) now: Moment,
     pub(super) leeway: Duration,
+    pub(super) revoked: Option<&'a Revoked>,
+}
+
+impl Expected<'_> {
+    /// The check that is for tokens of which all else is known to be right: it may be worth a warning.
+    pub(super) fn check_life(&self, identity: &Identity) -> Result<(), Refusal> {
+        self.revoked.map_or(Ok(()), |revoked| revoked.check_life(identity, &self.now))
+    }
 }
 
 /// What is wrong with a token, in words for its sender.
@@ -78,11 +91,11 @@ fn judged(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<Identit
         _ => return Err("it is for another audience"),
     }
     let expires = date(&claims, "exp")?;
-    if expires.is_some_and(|expires| expected.now >= expires.saturating_add(expected.leeway)) {
+    if expires.is_some_and(|expires| expected.now.wall >= expires.saturating_add(expected.leeway)) {
         return Err("it has expired");
     }
     let (begins, issued) = (date(&claims, "nbf")?, date(&claims, "iat")?);
-    let latest = expected.now.saturating_add(expected.leeway);
+    let latest = expected.now.wall.saturating_add(expected.leeway);
     if begins.is_some_and(|begins| begins > latest) || issued.is_some_and(|issued| issued > latest) {
         return Err("it is not valid yet");
     }
