@@ -267,17 +267,16 @@ impl ExchangeBuilder {
             None => Arc::new(HttpTransport::new(&self.network)?),
         };
         let hashing = Hashing::new()?;
-        let asked = Asked {
-            hashing: hashing.of_request(&request),
-            endpoint: TokenEndpoint::new(
-                server,
-                request,
-                self.client_auth,
-                self.allow_insecure_http,
-                transport,
-                Arc::new(Discovery::default()),
-            ),
-        };
+        let of_request = hashing.of_request(&request);
+        let endpoint = TokenEndpoint::new(
+            server,
+            request,
+            self.client_auth,
+            self.allow_insecure_http,
+            transport,
+            Arc::new(Discovery::default()),
+        );
+        let asked = Asked::new(endpoint, of_request);
         let core = Core {
             clock: self.clock,
             policy: self.policy,

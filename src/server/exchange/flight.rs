@@ -9,7 +9,7 @@ use super::cache::Held;
 use super::flights::{Newcomer, Ticket};
 use super::gate;
 use super::key::Tag;
-use super::{Asked, Core, telemetry};
+use super::{Asked, Core, failures, telemetry};
 use crate::clock::{Moment, system_time};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,6 +130,7 @@ impl Flight {
             core.cache.insert(self.ticket.key, Held { token: token.clone(), app: self.app });
             core.failures.forget(&self.ticket.key);
         }
+        self.asked.note_issued(now);
         if let Lane::Newcomer(newcomer, _) = &self.lane {
             core.apps.clear(newcomer.app);
             newcomer.peer.into_iter().for_each(|peer| core.peers.ease(peer));
@@ -162,8 +163,7 @@ impl Flight {
             core.apps.add(newcomer.app, now);
             newcomer.peer.into_iter().for_each(|peer| core.peers.add(peer, now));
         }
-        // Its own word, and nothing that only failed: from here on this secret is a wrong one.
-        if error.kind() == ErrorKind::CredentialsRejected && keep {
+        if keep && self.is_final(&error) {
             core.cache.remove(&self.ticket.key);
         }
         if !keep {
@@ -172,6 +172,23 @@ impl Flight {
         let error = core.failures.note(self.ticket.key, self.app, now, error, &core.policy, core.draw());
         self.pause_renewal(&now, &error);
         error
+    }
+
+    /// Returns whether the server has refused this client, so that the token it holds ends, too.
+    ///
+    /// `invalid_client` and the codes of [`CONDEMNING`] say so at once. Any other code may as well
+    /// be about what all customers ask for. It counts from the third refusal in a row on, and only
+    /// if another customer got such a token meanwhile.
+    fn is_final(&self, error: &Error) -> bool {
+        if error.kind() == ErrorKind::CredentialsRejected {
+            return true;
+        }
+        let code = error.oauth_error().filter(|_| failures::is_verdict(error));
+        let is_alone = || {
+            let run = self.core.failures.refusals(&self.ticket.key);
+            run.is_some_and(|(count, since)| count >= 2 && self.asked.has_issued_since(&since))
+        };
+        code.is_some_and(|code| CONDEMNING.contains(&code) || is_alone())
     }
 
     fn pause_renewal(&self, now: &Moment, error: &Error) {
@@ -192,6 +209,10 @@ impl Flight {
         error.with_server(self.asked.endpoint.server())
     }
 }
+
+/// OAuth error codes by which a server refuses a client that it knows (RFC 6749 5.2, 4.1.2.1):
+/// disabled, without this grant, or no longer allowed to use the API.
+const CONDEMNING: [&str; 3] = ["unauthorized_client", "access_denied", "invalid_grant"];
 
 /// The least time between two renewals that come to nothing new.
 const FLOOR: Duration = Duration::from_secs(1);

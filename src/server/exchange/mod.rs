@@ -15,6 +15,7 @@ mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ pub use status::ExchangeStatus;
 /// left alone for its `Retry-After` (5 min at most), and what is held serves on; where it says that the quota is the
 /// client's own (`Auth0-Client-Quota-Limit`), only that customer waits.
 ///
+/// A held token ends if the server refuses its client at a renewal: at once with `invalid_client`,
+/// `unauthorized_client`, `access_denied` or `invalid_grant` (RFC 6749 5.2), and with any other OAuth
+/// code from the third refusal in a row on, if other customers get tokens meanwhile.
+///
 /// # What it costs
 ///
 /// Tokens are not shared between processes: N replicas ask for up to N tokens for each customer and lifetime, and each
@@ -106,6 +111,26 @@ struct Core {
 struct Asked {
     endpoint: TokenEndpoint,
     hashing: CustomerHashing,
+    /// When the last token was issued, in milliseconds by the monotonic clock; 0 before the first.
+    issued: AtomicU64,
+}
+
+impl Asked {
+    fn new(endpoint: TokenEndpoint, hashing: CustomerHashing) -> Self {
+        Self { endpoint, hashing, issued: AtomicU64::new(0) }
+    }
+
+    fn note_issued(&self, now: &Moment) {
+        self.issued.fetch_max(milliseconds(now), Ordering::Relaxed);
+    }
+
+    fn has_issued_since(&self, moment: &Moment) -> bool {
+        self.issued.load(Ordering::Relaxed) > milliseconds(moment)
+    }
+}
+
+fn milliseconds(moment: &Moment) -> u64 {
+    u64::try_from(moment.monotonic.as_millis()).unwrap_or(u64::MAX)
 }
 
 enum Arrival {
@@ -273,7 +298,7 @@ impl Exchange {
         request.scopes = scopes.into_iter().map(|scope| scope.as_ref().to_owned()).collect();
         let request = request.checked()?;
         let hashing = self.core.hashing.of_request(&request);
-        let asked = Asked { endpoint: self.asked.endpoint.for_request(request), hashing };
+        let asked = Asked::new(self.asked.endpoint.for_request(request), hashing);
         Ok(Self { core: self.core.clone(), asked: Arc::new(asked) })
     }
 
