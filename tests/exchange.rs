@@ -251,6 +251,8 @@ fn what_cannot_work_is_told_when_it_is_built() {
         (builder().max_concurrent(1), "max_concurrent"),
         (builder().max_concurrent_per_app(0), "max_concurrent_per_app"),
         (builder().max_waiting(0), "max_waiting"),
+        (builder().max_newcomers_per_second(0.0), "max_newcomers_per_second"),
+        (builder().max_newcomers_per_second(f64::NAN), "max_newcomers_per_second"),
         (builder().max_age(Duration::from_millis(10)), "max_age"),
         (builder().client_auth(ClientAuth::TlsClientAuth), "client_auth"),
         (builder().root_certificate("no"), "root_certificate"),

@@ -7,6 +7,7 @@ mod flight;
 mod flights;
 mod gate;
 mod key;
+mod pace;
 mod status;
 mod strikes;
 mod telemetry;
@@ -26,7 +27,7 @@ use cache::{Cache, Held, Look};
 use failures::Failures;
 use flight::{Flight, Lane};
 use flights::{Begun, Flights, Newcomer, Outcome, Ticket};
-use gate::Gate;
+use gate::{Gate, Rank};
 use key::{CustomerHashing, Hashing, Key, Tag};
 use strikes::Strikes;
 
@@ -67,9 +68,15 @@ pub use status::ExchangeStatus;
 /// secrets again and again is slowed down: by address from the 21st in a row on, by app id from the 6th on, the
 /// latter only where that address has sent refused ones itself; pauses are 2 and 5 s at most. What is held passes all of it,
 /// and a quarter of the token requests that may be made at once is kept for customers who had a token before, so that
-/// nobody can shut another out. A 5xx, a time-out or a bare 403 is never a refusal. Where the server answers 429, it is
-/// left alone for its `Retry-After` (5 min at most), and what is held serves on; where it says that the quota is the
-/// client's own (`Auth0-Client-Quota-Limit`), only that customer waits.
+/// nobody can shut another out. A 5xx, a time-out or a bare 403 is never a refusal.
+///
+/// If the server answers 429, what is held serves on. Newcomers and renewals are held back for its
+/// `Retry-After` (5 min at most). Customers whose token has ended are let through one at a time, one
+/// more at once with each answer, after pauses of 0.25 to 10 s for each further 429. Newcomers then get
+/// half of the rate that the server has answered, which grows again slowly. They get less if quota
+/// headers that all clients share run low, or by
+/// [`max_newcomers_per_second`](ExchangeBuilder::max_newcomers_per_second). If the server says that the
+/// quota is the client's own (`Auth0-Client-Quota-Limit`), only that customer waits.
 ///
 /// A held token ends if the server refuses its client at a renewal: at once with `invalid_client`,
 /// `unauthorized_client`, `access_denied` or `invalid_grant` (RFC 6749 5.2), and with any other OAuth
@@ -224,19 +231,24 @@ impl Exchange {
         }
         // It may have landed just now.
         let held = core.cache.held(&customer.key);
-        if let Some(Held { token, .. }) = held.filter(|held| !held.token.term().remaining(&now).is_zero()) {
-            return Ok(Arrival::Token(token));
-        }
+        let rank = match held {
+            Some(Held { token, .. }) if !token.term().remaining(&now).is_zero() => {
+                return Ok(Arrival::Token(token));
+            }
+            _ if !known => Rank::Newcomer,
+            Some(Held { token, .. }) if !token.term().is_over(&now) => Rank::Renewal,
+            _ => Rank::Known,
+        };
         if let Some(error) = core.failures.recent(&customer.key, &now) {
             return Err(error);
         }
-        core.may_ask(newcomer, &now)?;
+        core.may_ask(rank, newcomer, &now)?;
         let runtime = runtime()?;
         let Begun { ticket, outcome, permits } =
             flights.begin(customer.key, app, newcomer, core.flights.room())?;
         // A runtime that is ending drops the flight at once, and that takes the lock.
         drop(flights);
-        let lane = newcomer.map_or(Lane::Known, |newcomer| Lane::Newcomer(newcomer, permits));
+        let lane = newcomer.map_or(Lane::Known(rank), |newcomer| Lane::Newcomer(newcomer, permits));
         runtime.spawn(self.flight(customer, ticket, app, lane).fly());
         Ok(Arrival::Waiting(outcome))
     }
@@ -245,7 +257,7 @@ impl Exchange {
     fn renew(&self, customer: &Customer<'_>, Held { token, app }: &Held) {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
-            core.may_ask(None, &core.clock.now())?;
+            core.may_ask(Rank::Renewal, None, &core.clock.now())?;
             let ticket = core.flights.lock().begin(customer.key, *app, None, core.flights.room())?.ticket;
             runtime.spawn(self.flight(customer, ticket, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
@@ -364,8 +376,8 @@ impl Core {
     }
 
     /// Whether anything speaks against asking the authorization server.
-    fn may_ask(&self, newcomer: Option<Newcomer>, now: &Moment) -> Result<()> {
-        self.gate.check(now)?;
+    fn may_ask(&self, rank: Rank, newcomer: Option<Newcomer>, now: &Moment) -> Result<()> {
+        self.gate.check(rank, now)?;
         newcomer.map_or(Ok(()), |newcomer| self.check_strikes(newcomer, now))
     }
 
