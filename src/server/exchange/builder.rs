@@ -156,7 +156,8 @@ impl ExchangeBuilder {
     }
 
     /// How many such requests may be under way or wait for their turn: 10,000 by default, and as many of customers who had a
-    /// token before. Who comes then is told to come again.
+    /// token before. Who comes then is told to come again. All that waits, calls included, may hold 8 KiB for each of them:
+    /// 80 MB by default for newcomers, and as much for the others.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.waiting = requests;
         self

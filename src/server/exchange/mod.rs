@@ -32,7 +32,7 @@ use key::{CustomerHashing, Hashing, Key, Tag};
 use strikes::Strikes;
 
 use crate::clock::{Clock, Moment};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, LONGEST_PART};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenEndpoint;
 use crate::renewal::{AccessToken, RenewalPolicy};
@@ -142,7 +142,20 @@ fn milliseconds(moment: &Moment) -> u64 {
 
 enum Arrival {
     Token(AccessToken),
-    Waiting(watch::Receiver<Outcome>),
+    Waiting(watch::Receiver<Outcome>, Place),
+}
+
+/// The memory of a call that waits, given back when dropped.
+struct Place {
+    core: Arc<Core>,
+    newcomer: Option<Newcomer>,
+    size: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.flights.lock().leave(self.newcomer, self.size);
+    }
 }
 
 impl Exchange {
@@ -170,6 +183,12 @@ impl Exchange {
         peer: Option<IpAddr>,
     ) -> Result<AccessToken> {
         let core = &*self.core;
+        if app_id.len().max(app_secret.expose_secret().len()) > LONGEST_PART {
+            return Err(self.at_server(Error::new(
+                ErrorKind::CredentialsRejected,
+                format!("app id or app secret is longer than {LONGEST_PART} bytes"),
+            )));
+        }
         let key = self.asked.hashing.key(app_id, app_secret);
         let customer = Customer { key, app_id, app_secret, peer };
         let known = match core.cache.look(&key, &core.clock) {
@@ -188,7 +207,7 @@ impl Exchange {
         }
         let outcome = match self.ask(&customer, known) {
             Ok(Arrival::Token(token)) => return Ok(token),
-            Ok(Arrival::Waiting(waiting)) => self.arrived(waiting).await,
+            Ok(Arrival::Waiting(waiting, _place)) => self.arrived(waiting).await,
             Err(error) => Err(self.at_server(error)),
         };
         // A token that is only in its leeway is better than none at all.
@@ -225,9 +244,12 @@ impl Exchange {
         let app = core.hashing.app(customer.app_id);
         let newcomer =
             (!known).then(|| Newcomer { app, peer: customer.peer.map(|peer| core.hashing.peer(peer)) });
+        let size = flights::size(customer.app_id, customer.app_secret);
+        let room = core.flights.room();
         let mut flights = core.flights.lock();
         if let Some(waiting) = flights.join(&customer.key) {
-            return Ok(Arrival::Waiting(waiting));
+            flights.wait(newcomer, size, room)?;
+            return Ok(Arrival::Waiting(waiting, Place { core: core.clone(), newcomer, size }));
         }
         // It may have landed just now.
         let held = core.cache.held(&customer.key);
@@ -244,13 +266,15 @@ impl Exchange {
         }
         core.may_ask(rank, newcomer, &now)?;
         let runtime = runtime()?;
-        let Begun { ticket, outcome, permits } =
-            flights.begin(customer.key, app, newcomer, core.flights.room())?;
+        flights.wait(newcomer, size, room)?;
+        let begun = flights.begin(customer.key, app, newcomer, size, room);
+        let Begun { ticket, outcome, permits } = begun.inspect_err(|_| flights.leave(newcomer, size))?;
         // A runtime that is ending drops the flight at once, and that takes the lock.
         drop(flights);
         let lane = newcomer.map_or(Lane::Known(rank), |newcomer| Lane::Newcomer(newcomer, permits));
+        let place = Place { core: core.clone(), newcomer, size };
         runtime.spawn(self.flight(customer, ticket, app, lane).fly());
-        Ok(Arrival::Waiting(outcome))
+        Ok(Arrival::Waiting(outcome, place))
     }
 
     /// In the background, by whoever comes first after renew-at.
@@ -258,7 +282,9 @@ impl Exchange {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
             core.may_ask(Rank::Renewal, None, &core.clock.now())?;
-            let ticket = core.flights.lock().begin(customer.key, *app, None, core.flights.room())?.ticket;
+            let size = flights::size(customer.app_id, customer.app_secret);
+            let room = core.flights.room();
+            let ticket = core.flights.lock().begin(customer.key, *app, None, size, room)?.ticket;
             runtime.spawn(self.flight(customer, ticket, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
         });
