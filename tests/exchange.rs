@@ -8,16 +8,20 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::future::ready;
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
 use evertoken::http::{Request, Response};
-use evertoken::server::{Exchange, ExchangeBuilder, Usage, UsageBatch, UsageSink, Written};
+use evertoken::server::{
+    CallerLayer, Exchange, ExchangeBuilder, PeerAddress, Usage, UsageBatch, UsageSink, Verifier, Written,
+};
 use evertoken::testing::{AuthServer, Fault, Transport, TransportError};
 use evertoken::{ClientAuth, Error, ErrorKind, SecretString};
 use house::{at_once, until};
+use tower::{Layer, ServiceExt};
 
 /// Counts for each thread what it has allocated and not freed, and how often it allocates.
 struct Counting;
@@ -251,6 +255,8 @@ fn what_cannot_work_is_told_when_it_is_built() {
         (builder().max_concurrent(1), "max_concurrent"),
         (builder().max_concurrent_per_app(0), "max_concurrent_per_app"),
         (builder().max_waiting(0), "max_waiting"),
+        (builder().max_newcomers_per_second(0.0), "max_newcomers_per_second"),
+        (builder().max_newcomers_per_second(f64::NAN), "max_newcomers_per_second"),
         (builder().max_age(Duration::from_millis(10)), "max_age"),
         (builder().client_auth(ClientAuth::TlsClientAuth), "client_auth"),
         (builder().root_certificate("no"), "root_certificate"),
@@ -309,4 +315,88 @@ async fn a_customer_takes_600_bytes_beside_the_token_s_text_and_a_hit_allocates_
         black_box(at_once(exchange.token(app_id, secret, None)).unwrap().unwrap());
     }
     assert_eq!(TIMES.get() - before, 0);
+}
+
+/// Never answers.
+struct Silent;
+
+impl Transport for Silent {
+    fn send(
+        &self,
+        _: Request<bytes::Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<bytes::Bytes>, TransportError>> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+fn silent(max_waiting: usize) -> Exchange {
+    Exchange::builder("https://as.example")
+        .token_url("https://as.example/token")
+        .transport(Arc::new(Silent))
+        .max_waiting(max_waiting)
+        .build()
+        .unwrap()
+}
+
+/// Sends `count` requests through the layer, each with its own app id, and returns how many of them
+/// wait, and the bytes that they hold.
+async fn waiting(
+    exchange: Exchange,
+    count: usize,
+    secret: &str,
+    peer: impl Fn(usize) -> IpAddr,
+) -> (usize, i64) {
+    let verifier = Verifier::builder("https://as.example").audience("api").build().unwrap();
+    let layer = CallerLayer::new(verifier).exchange(exchange);
+    let inner =
+        tower::service_fn(|_| ready(Ok::<_, std::convert::Infallible>(Response::new(bytes::Bytes::new()))));
+    let service = layer.layer(inner);
+    let before = HELD.get();
+    let mut calls = Vec::with_capacity(count);
+    for number in 0..count {
+        let pair = format!("{number:06}-{}:{secret}", &secret[..secret.len().min(4_000)]);
+        let header = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+        let mut request = Request::builder().header("authorization", header).body(()).unwrap();
+        request.extensions_mut().insert(PeerAddress(peer(number)));
+        let mut call = Box::pin(service.clone().oneshot(request));
+        if at_once(call.as_mut()).is_none() {
+            calls.push(call);
+        }
+    }
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    (calls.len(), HELD.get() - before)
+}
+
+/// 411 requests with secrets of 200 kB held 173 MB.
+#[tokio::test]
+async fn credentials_longer_than_any_wait_for_nothing() {
+    let peer = |number: usize| IpAddr::from([192, 0, 2, (number % 200) as u8]);
+    let (waits, held) = waiting(silent(10_000), 411, &"s".repeat(200_000), peer).await;
+    println!("411 requests with secrets of 200 kB: {waits} wait and hold {held} bytes");
+    assert_eq!(waits, 0);
+    assert!(held < 1 << 20, "{held}");
+    let exchange = silent(10_000);
+    for (app_id, length) in
+        [("a".repeat(4_097), 10), ("app".to_owned(), 4_097), ("app".to_owned(), 5_000_000)]
+    {
+        let outcome = at_once(exchange.token(&app_id, &secret(&"s".repeat(length)), None)).unwrap();
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::CredentialsRejected);
+    }
+    assert!(at_once(exchange.token(&"a".repeat(4_096), &secret(&"s".repeat(4_096)), None)).is_none());
+}
+
+#[tokio::test]
+async fn all_that_waits_holds_no_more_than_8_kib_for_each_place() {
+    let many = |number: usize| IpAddr::from([10, 0, (number / 200) as u8, (number % 200) as u8]);
+    let one = |_| IpAddr::from([192, 0, 2, 1]);
+    let secret = "s".repeat(4_000);
+    let (waits, held) = waiting(silent(500), 1_500, &secret, many).await;
+    println!("1,500 requests with 8 kB of credentials and 500 places: {waits} wait and hold {held} bytes");
+    assert!((50..500).contains(&waits), "{waits}");
+    assert!(held < 3 * 500 * (8 << 10), "{held}");
+    let (waits, held) = waiting(silent(500), 1_500, &secret, one).await;
+    println!("the same from one address: {waits} wait and hold {held} bytes");
+    assert!((5..=63).contains(&waits), "{waits}");
 }

@@ -12,7 +12,7 @@ use crate::secret::{ExposeSecret, SecretString};
 const CHECKSUM: usize = 6;
 const LONGEST_PREFIX: usize = 32;
 /// Of app id and app secret, each, in bytes.
-const LONGEST_PART: usize = 4096;
+pub(crate) const LONGEST_PART: usize = 4096;
 
 /// An app id and an app secret in one string, which a provider hands out and scanners recognise:
 /// `acme_live_<payload>_<checksum>`.

@@ -40,6 +40,7 @@ pub struct ExchangeBuilder {
     concurrent: usize,
     per_app: usize,
     waiting: usize,
+    newcomers: Option<f64>,
     token_timeout: Duration,
     network: Network,
     clock: Clock,
@@ -64,6 +65,7 @@ impl ExchangeBuilder {
             concurrent: CONCURRENT,
             per_app: PER_APP,
             waiting: WAITING,
+            newcomers: None,
             token_timeout: TOKEN_TIMEOUT,
             network: Network::default(),
             clock: Clock::System,
@@ -154,9 +156,19 @@ impl ExchangeBuilder {
     }
 
     /// How many such requests may be under way or wait for their turn: 10,000 by default, and as many of customers who had a
-    /// token before. Who comes then is told to come again.
+    /// token before. Who comes then is told to come again. All that waits, calls included, may hold 8 KiB for each of them:
+    /// 80 MB by default for newcomers, and as much for the others.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.waiting = requests;
+        self
+    }
+
+    /// Sets how many token requests a second are made at most for customers whose secret is not known
+    /// to be right: a share of what the authorization server allows, so that the rest is left to known
+    /// customers. Fractions are allowed: 0.5 is one in two seconds. Unlimited by default, until the
+    /// server answers 429 or the quotas that it reports run low.
+    pub fn max_newcomers_per_second(mut self, requests: f64) -> Self {
+        self.newcomers = Some(requests);
         self
     }
 
@@ -253,6 +265,8 @@ impl ExchangeBuilder {
             "`max_concurrent_per_app` must be at least 1"
         } else if self.waiting == 0 {
             "`max_waiting` is 0"
+        } else if self.newcomers.is_some_and(|rate| !rate.is_finite() || rate < 0.001) {
+            "`max_newcomers_per_second` must be at least 0.001"
         } else if self.max_age.is_some_and(|age| age < Duration::from_secs(1)) {
             "`max_age` must be at least 1 s"
         } else {
@@ -267,17 +281,16 @@ impl ExchangeBuilder {
             None => Arc::new(HttpTransport::new(&self.network)?),
         };
         let hashing = Hashing::new()?;
-        let asked = Asked {
-            hashing: hashing.of_request(&request),
-            endpoint: TokenEndpoint::new(
-                server,
-                request,
-                self.client_auth,
-                self.allow_insecure_http,
-                transport,
-                Arc::new(Discovery::default()),
-            ),
-        };
+        let of_request = hashing.of_request(&request);
+        let endpoint = TokenEndpoint::new(
+            server,
+            request,
+            self.client_auth,
+            self.allow_insecure_http,
+            transport,
+            Arc::new(Discovery::default()),
+        );
+        let asked = Asked::new(endpoint, of_request);
         let core = Core {
             clock: self.clock,
             policy: self.policy,
@@ -286,7 +299,7 @@ impl ExchangeBuilder {
             hashing,
             cache: Cache::new(self.capacity)?,
             flights: Flights::new(Room { waiting: self.waiting, per_app: self.per_app }),
-            gate: Gate::new(self.concurrent),
+            gate: Gate::new(self.concurrent, self.newcomers),
             failures: Failures::new()?,
             apps: Strikes::new(APPS)?,
             peers: Strikes::new(PEERS)?,

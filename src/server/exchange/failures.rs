@@ -26,6 +26,9 @@ struct Failure {
     pause: Duration,
     /// How many in a row.
     count: u32,
+    /// How many of the last ones were verdicts, and when the first of these came.
+    verdicts: u32,
+    since: Moment,
 }
 
 pub(super) struct Failures(
@@ -60,7 +63,13 @@ impl Failures {
         policy: &RenewalPolicy,
         draw: f64,
     ) -> Error {
-        let count = self.0.peek(&key).map_or(0, |before| before.count).saturating_add(1);
+        let before = self.0.peek(&key);
+        let count = before.as_ref().map_or(0, |before| before.count).saturating_add(1);
+        let (verdicts, since) = match before {
+            _ if !is_verdict(&error) => (0, now),
+            Some(before) if before.verdicts > 0 => (before.verdicts.saturating_add(1), before.since),
+            _ => (1, now),
+        };
         let doubled = |base: Duration, most: Duration| {
             base.saturating_mul(2_u32.saturating_pow(count.saturating_sub(1))).min(most)
         };
@@ -71,8 +80,16 @@ impl Failures {
         };
         let pause = pause.max(error.retry_after().unwrap_or_default());
         let error = error.with_retry_after(Some(pause));
-        self.0.insert(key, Arc::new(Failure { error: error.clone(), app, at: now, pause, count }));
+        let failure = Failure { error: error.clone(), app, at: now, pause, count, verdicts, since };
+        self.0.insert(key, Arc::new(failure));
         error
+    }
+
+    /// Returns how often in a row the server has refused this, and since when; `None` if the last
+    /// failure was no refusal.
+    pub(super) fn refusals(&self, key: &Key) -> Option<(u32, Moment)> {
+        let last = self.0.peek(key)?;
+        (last.verdicts > 0).then_some((last.verdicts, last.since))
     }
 
     pub(super) fn forget(&self, key: &Key) {
@@ -85,7 +102,7 @@ impl Failures {
 }
 
 /// Whether the authorization server has said no, and not just failed to say yes.
-fn is_verdict(error: &Error) -> bool {
+pub(super) fn is_verdict(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::CredentialsRejected | ErrorKind::RequestRefused)
         && !error.is_retryable()
 }

@@ -7,9 +7,9 @@ use tokio::sync::Semaphore;
 
 use super::cache::Held;
 use super::flights::{Newcomer, Ticket};
-use super::gate;
+use super::gate::{self, Pass, Rank};
 use super::key::Tag;
-use super::{Asked, Core, telemetry};
+use super::{Asked, Core, failures, telemetry};
 use crate::clock::{Moment, system_time};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,8 +20,9 @@ use crate::renewal::{AccessToken, Schedule, Term, attempt_timeout};
 pub(super) enum Lane {
     /// For one who sends this secret for the first time, or for the first time in long.
     Newcomer(Newcomer, Option<Arc<Semaphore>>),
-    /// For one who had a token, which has ended.
-    Known,
+    /// For one who had a token, which has ended. It may have its leeway yet: then the rank is that of
+    /// a renewal.
+    Known(Rank),
     /// For one who has a token, which is to be replaced.
     Renewal(AccessToken),
 }
@@ -61,33 +62,89 @@ impl Flight {
     fn timeout(&self) -> Duration {
         let remaining = match &self.lane {
             Lane::Renewal(token) => Some(token.term().remaining(&self.core.clock.now())),
-            Lane::Newcomer(..) | Lane::Known => None,
+            Lane::Newcomer(..) | Lane::Known(_) => None,
         };
         attempt_timeout(&self.core.policy, remaining)
     }
 
     async fn attempt(&self) -> Result<TokenResponse, Failed> {
         let core = &*self.core;
-        let (newcomer, permits) = match &self.lane {
-            Lane::Newcomer(newcomer, permits) => (Some(*newcomer), permits.as_ref()),
-            Lane::Known | Lane::Renewal(_) => (None, None),
-        };
-        let timeout = self.timeout();
-        let _pass = tokio::select! {
-            biased;
-            pass = core.gate.enter(permits) => pass.map_err(Failed::Unasked)?,
-            () = core.clock.wait(timeout) => return Err(Failed::Unasked(self.crowded())),
-        };
-        // Once more: much may have come to pass while it waited.
-        core.may_ask(newcomer, &core.clock.now()).map_err(|error| Failed::Unasked(self.at_server(error)))?;
-        let timeout = self.timeout();
-        // Boxed, so that those who wait for their turn are small.
-        let request = Box::pin(self.request());
-        tokio::select! {
-            biased;
-            outcome = request => outcome.map_err(Failed::Asked),
-            () = core.clock.wait(timeout) => Err(Failed::Asked(self.asked.endpoint.silent(timeout))),
+        let began = core.clock.now();
+        loop {
+            let patience = self.timeout().saturating_sub(core.clock.now().since(&began));
+            let pass = tokio::select! {
+                biased;
+                pass = self.enter() => pass.map_err(|error| Failed::Unasked(self.at_server(error)))?,
+                () = core.clock.wait(patience) => return Err(Failed::Unasked(self.crowded())),
+            };
+            // Once more: much may have come to pass while it waited.
+            self.may_ask(&core.clock.now()).map_err(|error| Failed::Unasked(self.at_server(error)))?;
+            let timeout = self.timeout();
+            // Boxed, so that those who wait for their turn are small.
+            let request = Box::pin(self.request());
+            let outcome = tokio::select! {
+                biased;
+                outcome = request => outcome,
+                () = core.clock.wait(timeout) => Err(self.asked.endpoint.silent(timeout)),
+            };
+            let now = core.clock.now();
+            match &outcome {
+                Err(error) if is_of_all(error) => {
+                    self.note_pause(now, error, &pass);
+                    drop(pass);
+                    if self.is_patient(&now) && now.since(&began) < timeout {
+                        continue;
+                    }
+                }
+                Err(error) if error.status().is_none_or(|status| status >= 500) => {}
+                Ok(_) | Err(_) => core.gate.answered(&now, &pass),
+            }
+            return outcome.map_err(Failed::Asked);
         }
+    }
+
+    async fn enter(&self) -> Result<Pass> {
+        let gate = &self.core.gate;
+        match &self.lane {
+            Lane::Newcomer(_, Some(permits)) => {
+                gate.enter_newcomer(permits, &self.core.clock, |now| self.may_ask(now)).await
+            }
+            Lane::Newcomer(_, None) | Lane::Known(_) | Lane::Renewal(_) => {
+                gate.enter(self.rank(), &self.core.clock).await
+            }
+        }
+    }
+
+    fn may_ask(&self, now: &Moment) -> Result<()> {
+        let newcomer = match &self.lane {
+            Lane::Newcomer(newcomer, _) => Some(*newcomer),
+            Lane::Known(_) | Lane::Renewal(_) => None,
+        };
+        self.core.may_ask(self.rank(), newcomer, now)
+    }
+
+    fn rank(&self) -> Rank {
+        match &self.lane {
+            Lane::Newcomer(..) => Rank::Newcomer,
+            Lane::Known(rank) => *rank,
+            Lane::Renewal(_) => Rank::Renewal,
+        }
+    }
+
+    fn note_pause(&self, now: Moment, error: &Error, pass: &Pass) {
+        let gate = &self.core.gate;
+        if gate.pause(now, error.retry_after(), pass, self.core.draw()) {
+            tracing::warn!(
+                target: "evertoken", server = self.asked.endpoint.server(), held_back_for = ?gate.paused_for(&now),
+                "the authorization server asks for fewer token requests (429): new customers are held back, \
+                 known ones without a token go one at a time"
+            );
+        }
+    }
+
+    /// Returns whether it waits for another turn during a pause.
+    fn is_patient(&self, now: &Moment) -> bool {
+        self.rank() == Rank::Known && self.core.gate.check(Rank::Known, now).is_ok()
     }
 
     async fn request(&self) -> Result<TokenResponse> {
@@ -115,7 +172,10 @@ impl Flight {
 
     fn take(&self, response: TokenResponse, now: &Moment, keep: bool) -> Option<AccessToken> {
         let core = &*self.core;
-        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, .. } = response;
+        let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, quotas, .. } = response;
+        if let Some(quota) = quotas.first() {
+            core.gate.told(now, self.app, *quota);
+        }
         let life = core.max_age.map_or(lifetime, |max_age| lifetime.min(max_age));
         let (app_id, asked) = (&self.credentials.app_id, system_time(sent.wall));
         let revocations = core.revocations.as_ref();
@@ -148,6 +208,7 @@ impl Flight {
             core.cache.insert(self.ticket.key, Held { token: token.clone(), app: self.app });
             core.failures.forget(&self.ticket.key);
         }
+        self.asked.note_issued(now);
         if let Lane::Newcomer(newcomer, _) = &self.lane {
             core.apps.clear(newcomer.app);
             newcomer.peer.into_iter().for_each(|peer| core.peers.ease(peer));
@@ -167,10 +228,9 @@ impl Flight {
             }
             Failed::Asked(error) => error,
         };
-        if error.kind() == ErrorKind::Throttled && !error.is_of_client() {
-            core.gate.pause(now, error.retry_after());
-            let error = gate::paused().with_status(429).with_retry_after(core.gate.paused_for(&now));
-            let error = self.at_server(error);
+        if is_of_all(&error) {
+            let wait = core.gate.held_back_for(self.rank(), &now);
+            let error = self.at_server(gate::paused().with_status(429).with_retry_after(wait));
             self.pause_renewal(&now, &error);
             return error;
         }
@@ -180,8 +240,7 @@ impl Flight {
             core.apps.add(newcomer.app, now);
             newcomer.peer.into_iter().for_each(|peer| core.peers.add(peer, now));
         }
-        // Its own word, and nothing that only failed: from here on this secret is a wrong one.
-        if error.kind() == ErrorKind::CredentialsRejected && keep {
+        if keep && self.is_final(&error) {
             core.cache.remove(&self.ticket.key);
         }
         if !keep {
@@ -190,6 +249,23 @@ impl Flight {
         let error = core.failures.note(self.ticket.key, self.app, now, error, &core.policy, core.draw());
         self.pause_renewal(&now, &error);
         error
+    }
+
+    /// Returns whether the server has refused this client, so that the token it holds ends, too.
+    ///
+    /// `invalid_client` and the codes of [`CONDEMNING`] say so at once. Any other code may as well
+    /// be about what all customers ask for. It counts from the third refusal in a row on, and only
+    /// if another customer got such a token meanwhile.
+    fn is_final(&self, error: &Error) -> bool {
+        if error.kind() == ErrorKind::CredentialsRejected {
+            return true;
+        }
+        let code = error.oauth_error().filter(|_| failures::is_verdict(error));
+        let is_alone = || {
+            let run = self.core.failures.refusals(&self.ticket.key);
+            run.is_some_and(|(count, since)| count >= 2 && self.asked.has_issued_since(&since))
+        };
+        code.is_some_and(|code| CONDEMNING.contains(&code) || is_alone())
     }
 
     fn pause_renewal(&self, now: &Moment, error: &Error) {
@@ -213,6 +289,15 @@ impl Flight {
 
 /// For how long a token is kept that was issued in the second in which its app was revoked.
 const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Returns whether the server asks everybody for fewer requests, and not one client alone.
+fn is_of_all(error: &Error) -> bool {
+    error.kind() == ErrorKind::Throttled && !error.is_of_client()
+}
+
+/// OAuth error codes by which a server refuses a client that it knows (RFC 6749 5.2, 4.1.2.1):
+/// disabled, without this grant, or no longer allowed to use the API.
+const CONDEMNING: [&str; 3] = ["unauthorized_client", "access_denied", "invalid_grant"];
 
 /// The least time between two renewals that come to nothing new.
 const FLOOR: Duration = Duration::from_secs(1);

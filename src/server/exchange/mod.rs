@@ -7,6 +7,7 @@ mod flight;
 mod flights;
 mod gate;
 mod key;
+mod pace;
 mod status;
 mod strikes;
 mod telemetry;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,12 +27,12 @@ use cache::{Cache, Held, Look};
 use failures::Failures;
 use flight::{Flight, Lane};
 use flights::{Begun, Flights, Newcomer, Outcome, Ticket};
-use gate::Gate;
+use gate::{Gate, Rank};
 use key::{CustomerHashing, Hashing, Key, Tag};
 use strikes::Strikes;
 
 use crate::clock::{Clock, Moment};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, LONGEST_PART};
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenEndpoint;
 use crate::renewal::{AccessToken, RenewalPolicy};
@@ -66,9 +68,19 @@ pub use status::ExchangeStatus;
 /// secrets again and again is slowed down: by address from the 21st in a row on, by app id from the 6th on, the
 /// latter only where that address has sent refused ones itself; pauses are 2 and 5 s at most. What is held passes all of it,
 /// and a quarter of the token requests that may be made at once is kept for customers who had a token before, so that
-/// nobody can shut another out. A 5xx, a time-out or a bare 403 is never a refusal. Where the server answers 429, it is
-/// left alone for its `Retry-After` (5 min at most), and what is held serves on; where it says that the quota is the
-/// client's own (`Auth0-Client-Quota-Limit`), only that customer waits.
+/// nobody can shut another out. A 5xx, a time-out or a bare 403 is never a refusal.
+///
+/// If the server answers 429, what is held serves on. Newcomers and renewals are held back for its
+/// `Retry-After` (5 min at most). Customers whose token has ended are let through one at a time, one
+/// more at once with each answer, after pauses of 0.25 to 10 s for each further 429. Newcomers then get
+/// half of the rate that the server has answered, which grows again slowly. They get less if quota
+/// headers that all clients share run low, or by
+/// [`max_newcomers_per_second`](ExchangeBuilder::max_newcomers_per_second). If the server says that the
+/// quota is the client's own (`Auth0-Client-Quota-Limit`), only that customer waits.
+///
+/// A held token ends if the server refuses its client at a renewal: at once with `invalid_client`,
+/// `unauthorized_client`, `access_denied` or `invalid_grant` (RFC 6749 5.2), and with any other OAuth
+/// code from the third refusal in a row on, if other customers get tokens meanwhile.
 ///
 /// # What it costs
 ///
@@ -106,11 +118,44 @@ struct Core {
 struct Asked {
     endpoint: TokenEndpoint,
     hashing: CustomerHashing,
+    /// When the last token was issued, in milliseconds by the monotonic clock; 0 before the first.
+    issued: AtomicU64,
+}
+
+impl Asked {
+    fn new(endpoint: TokenEndpoint, hashing: CustomerHashing) -> Self {
+        Self { endpoint, hashing, issued: AtomicU64::new(0) }
+    }
+
+    fn note_issued(&self, now: &Moment) {
+        self.issued.fetch_max(milliseconds(now), Ordering::Relaxed);
+    }
+
+    fn has_issued_since(&self, moment: &Moment) -> bool {
+        self.issued.load(Ordering::Relaxed) > milliseconds(moment)
+    }
+}
+
+fn milliseconds(moment: &Moment) -> u64 {
+    u64::try_from(moment.monotonic.as_millis()).unwrap_or(u64::MAX)
 }
 
 enum Arrival {
     Token(AccessToken),
-    Waiting(watch::Receiver<Outcome>),
+    Waiting(watch::Receiver<Outcome>, Place),
+}
+
+/// The memory of a call that waits, given back when dropped.
+struct Place {
+    core: Arc<Core>,
+    newcomer: Option<Newcomer>,
+    size: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.flights.lock().leave(self.newcomer, self.size);
+    }
 }
 
 impl Exchange {
@@ -138,6 +183,12 @@ impl Exchange {
         peer: Option<IpAddr>,
     ) -> Result<AccessToken> {
         let core = &*self.core;
+        if app_id.len().max(app_secret.expose_secret().len()) > LONGEST_PART {
+            return Err(self.at_server(Error::new(
+                ErrorKind::CredentialsRejected,
+                format!("app id or app secret is longer than {LONGEST_PART} bytes"),
+            )));
+        }
         let key = self.asked.hashing.key(app_id, app_secret);
         let customer = Customer { key, app_id, app_secret, peer };
         let known = match core.cache.look(&key, &core.clock) {
@@ -156,7 +207,7 @@ impl Exchange {
         }
         let outcome = match self.ask(&customer, known) {
             Ok(Arrival::Token(token)) => return Ok(token),
-            Ok(Arrival::Waiting(waiting)) => self.arrived(waiting).await,
+            Ok(Arrival::Waiting(waiting, _place)) => self.arrived(waiting).await,
             Err(error) => Err(self.at_server(error)),
         };
         // A token that is only in its leeway is better than none at all.
@@ -193,35 +244,47 @@ impl Exchange {
         let app = core.hashing.app(customer.app_id);
         let newcomer =
             (!known).then(|| Newcomer { app, peer: customer.peer.map(|peer| core.hashing.peer(peer)) });
+        let size = flights::size(customer.app_id, customer.app_secret);
+        let room = core.flights.room();
         let mut flights = core.flights.lock();
         if let Some(waiting) = flights.join(&customer.key) {
-            return Ok(Arrival::Waiting(waiting));
+            flights.wait(newcomer, size, room)?;
+            return Ok(Arrival::Waiting(waiting, Place { core: core.clone(), newcomer, size }));
         }
         // It may have landed just now.
         let held = core.cache.held(&customer.key);
-        if let Some(Held { token, .. }) = held.filter(|held| !held.token.term().remaining(&now).is_zero()) {
-            return Ok(Arrival::Token(token));
-        }
+        let rank = match held {
+            Some(Held { token, .. }) if !token.term().remaining(&now).is_zero() => {
+                return Ok(Arrival::Token(token));
+            }
+            _ if !known => Rank::Newcomer,
+            Some(Held { token, .. }) if !token.term().is_over(&now) => Rank::Renewal,
+            _ => Rank::Known,
+        };
         if let Some(error) = core.failures.recent(&customer.key, &now) {
             return Err(error);
         }
-        core.may_ask(newcomer, &now)?;
+        core.may_ask(rank, newcomer, &now)?;
         let runtime = runtime()?;
-        let Begun { ticket, outcome, permits } =
-            flights.begin(customer.key, app, newcomer, core.flights.room())?;
+        flights.wait(newcomer, size, room)?;
+        let begun = flights.begin(customer.key, app, newcomer, size, room);
+        let Begun { ticket, outcome, permits } = begun.inspect_err(|_| flights.leave(newcomer, size))?;
         // A runtime that is ending drops the flight at once, and that takes the lock.
         drop(flights);
-        let lane = newcomer.map_or(Lane::Known, |newcomer| Lane::Newcomer(newcomer, permits));
+        let lane = newcomer.map_or(Lane::Known(rank), |newcomer| Lane::Newcomer(newcomer, permits));
+        let place = Place { core: core.clone(), newcomer, size };
         runtime.spawn(self.flight(customer, ticket, app, lane).fly());
-        Ok(Arrival::Waiting(outcome))
+        Ok(Arrival::Waiting(outcome, place))
     }
 
     /// In the background, by whoever comes first after renew-at.
     fn renew(&self, customer: &Customer<'_>, Held { token, app }: &Held) {
         let core = &self.core;
         let begun = runtime().and_then(|runtime| {
-            core.may_ask(None, &core.clock.now())?;
-            let ticket = core.flights.lock().begin(customer.key, *app, None, core.flights.room())?.ticket;
+            core.may_ask(Rank::Renewal, None, &core.clock.now())?;
+            let size = flights::size(customer.app_id, customer.app_secret);
+            let room = core.flights.room();
+            let ticket = core.flights.lock().begin(customer.key, *app, None, size, room)?.ticket;
             runtime.spawn(self.flight(customer, ticket, *app, Lane::Renewal(token.clone())).fly());
             Ok(())
         });
@@ -282,7 +345,7 @@ impl Exchange {
         request.scopes = scopes.into_iter().map(|scope| scope.as_ref().to_owned()).collect();
         let request = request.checked()?;
         let hashing = self.core.hashing.of_request(&request);
-        let asked = Asked { endpoint: self.asked.endpoint.for_request(request), hashing };
+        let asked = Asked::new(self.asked.endpoint.for_request(request), hashing);
         Ok(Self { core: self.core.clone(), asked: Arc::new(asked) })
     }
 
@@ -348,8 +411,8 @@ impl Core {
     }
 
     /// Whether anything speaks against asking the authorization server.
-    fn may_ask(&self, newcomer: Option<Newcomer>, now: &Moment) -> Result<()> {
-        self.gate.check(now)?;
+    fn may_ask(&self, rank: Rank, newcomer: Option<Newcomer>, now: &Moment) -> Result<()> {
+        self.gate.check(rank, now)?;
         newcomer.map_or(Ok(()), |newcomer| self.check_strikes(newcomer, now))
     }
 

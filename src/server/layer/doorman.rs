@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::answer::Challenges;
-use crate::credentials::ApiKey;
+use crate::credentials::{ApiKey, LONGEST_PART};
 use crate::error::{Error, ErrorKind};
 use crate::secret::SecretString;
 use crate::server::caller::{Caller, How};
@@ -169,9 +169,16 @@ impl Doorman {
     }
 }
 
+/// The base64 of the longest app id, a colon and the longest app secret.
+const LONGEST_BASIC: usize = (2 * LONGEST_PART + 1).div_ceil(3) * 4;
+
 /// As RFC 7617 2 has it: not form-encoded, unlike at a token endpoint (RFC 6749 2.3.1).
 fn by_basic(encoded: &str) -> Result<Pair, Refused> {
     let malformed = || invalid("the Authorization header is malformed");
+    // Before anything is held of it: no longer pair is known anywhere.
+    if encoded.len() > LONGEST_BASIC {
+        return Err(unknown_client(None));
+    }
     let mut decoded = Zeroizing::new(vec![0; encoded.len()]);
     let length = STANDARD.decode_slice(encoded, &mut decoded).map_err(|_| malformed())?;
     let pair = decoded.get(..length).and_then(|pair| std::str::from_utf8(pair).ok()).ok_or_else(malformed)?;
@@ -179,7 +186,8 @@ fn by_basic(encoded: &str) -> Result<Pair, Refused> {
     if pair.chars().any(char::is_control) {
         return Err(malformed());
     }
-    if app_id.is_empty() || app_secret.is_empty() {
+    let is_usable = |part: &str| (1..=LONGEST_PART).contains(&part.len());
+    if !(is_usable(app_id) && is_usable(app_secret)) {
         return Err(unknown_client(None));
     }
     Ok(Pair { app_id: app_id.to_owned(), app_secret: app_secret.into(), how: How::Basic })

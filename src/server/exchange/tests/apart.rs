@@ -10,10 +10,8 @@ use crate::server::exchange::Asked;
 
 /// A handle that asks for anything at all.
 fn asking(exchange: &Exchange, request: GrantRequest) -> Exchange {
-    let asked = Asked {
-        hashing: exchange.core.hashing.of_request(&request),
-        endpoint: exchange.asked.endpoint.for_request(request),
-    };
+    let hashing = exchange.core.hashing.of_request(&request);
+    let asked = Asked::new(exchange.asked.endpoint.for_request(request), hashing);
     Exchange { core: exchange.core.clone(), asked: asked.into() }
 }
 

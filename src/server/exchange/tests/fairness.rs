@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::scripted::{Answer, INVALID_CLIENT, RENEW_AT, SERVE_UNTIL, Scene, at_once, rest};
 use crate::error::ErrorKind;
+use crate::server::exchange::gate::Rank;
 
 #[tokio::test]
 async fn a_thousand_first_calls_make_one_request_and_who_goes_away_cancels_nothing() {
@@ -185,7 +186,11 @@ async fn a_429_pauses_all_token_requests_for_its_time_and_what_is_held_serves() 
     scene.advance(1);
     assert!(scene.exchange.status().is_ready());
     scene.token("b", "s").await.unwrap();
-    scene.token("a", "s").await.unwrap();
+    let a = scene.call("a", "s", "");
+    rest().await;
+    assert!(!a.is_finished(), "newcomers are slow at first");
+    scene.advance(1);
+    a.await.unwrap().unwrap();
 
     // A renewal is put off, too; and five minutes are the most.
     scene.endpoint.script(|_| Answer::Refusal(429, &[("retry-after", "86400")], ""));
@@ -213,7 +218,9 @@ async fn those_who_wait_for_their_turn_when_it_comes_are_not_sent() {
     let (first, second) = (scene.call("a", "s", ""), scene.call("b", "s", ""));
     rest().await;
     assert_eq!(scene.endpoint.requests(), 1);
-    scene.exchange.core.gate.pause(scene.exchange.core.clock.now(), Some(Duration::from_secs(9)));
+    let core = &scene.exchange.core;
+    let pass = at_once(core.gate.enter(Rank::Known, &core.clock)).unwrap().unwrap();
+    core.gate.pause(core.clock.now(), Some(Duration::from_secs(9)), &pass, 0.0);
     gate.notify_one();
     first.await.unwrap().unwrap();
     assert_eq!(second.await.unwrap().unwrap_err().retry_after(), Some(Duration::from_secs(9)));

@@ -156,6 +156,97 @@ async fn a_secret_that_is_refused_at_a_renewal_is_a_wrong_one_from_then_on() {
     }
 }
 
+/// No part of any error code.
+const SECRET: &str = "0123456789";
+
+/// What servers answer for a client that was disabled or lost its right to the API.
+#[tokio::test]
+async fn ends_held_token_if_server_refuses_its_client() {
+    for (status, body) in [
+        (400, r#"{"error":"unauthorized_client"}"#),
+        (401, r#"{"error":"unauthorized_client","error_description":"Client is disabled"}"#),
+        (403, r#"{"error":"unauthorized_client","error_description":"Client is disabled"}"#),
+        (403, r#"{"error":"access_denied"}"#),
+        (400, r#"{"error":"invalid_grant"}"#),
+        (400, r#"{"error":"invalid_client"}"#),
+        (403, r#"{"error":"invalid_client"}"#),
+    ] {
+        let scene = Scene::new();
+        scene.token("app", SECRET).await.unwrap();
+        scene.token("other", SECRET).await.unwrap();
+        scene.endpoint.script(move |seen| match &*seen.app_id {
+            "app" => Answer::Refusal(status, &[], body),
+            _ => Answer::Token,
+        });
+        scene.advance(RENEW_AT);
+        assert_eq!(scene.held("app", SECRET).unwrap(), "t1", "served while it is renewed");
+        rest().await;
+        let outcome = scene.at_once("app", SECRET).unwrap();
+        let error = outcome.expect_err(&format!("{status} {body}"));
+        assert!(!error.is_retryable(), "{status} {body}: {error}");
+        assert_eq!(scene.endpoint.requests_of("app"), 2, "from memory");
+        assert!(scene.held("other", SECRET).is_some(), "nobody else's");
+        // The server may change its mind.
+        scene.endpoint.script(|_| Answer::Token);
+        scene.advance(10);
+        scene.token("app", SECRET).await.unwrap();
+    }
+}
+
+/// A bare status, a framework's word for it and a server that fails say nothing about the client.
+#[tokio::test]
+async fn keeps_held_token_if_answer_is_no_verdict_on_its_client() {
+    for (status, body) in [
+        (403, ""),
+        (403, "<html>Forbidden</html>"),
+        (403, r#"{"error":"Forbidden"}"#),
+        (403, r#"{"message":"unauthorized_client"}"#),
+        (502, r#"{"error":"unauthorized_client"}"#),
+        (503, r#"{"error":"access_denied"}"#),
+        (429, r#"{"error":"access_denied"}"#),
+        (302, r#"{"error":"unauthorized_client"}"#),
+        (400, r#"{"error":"temporarily_unavailable"}"#),
+        (400, r#"{"error":"invalid_request"}"#),
+    ] {
+        let scene = Scene::new();
+        scene.token("app", SECRET).await.unwrap();
+        scene.endpoint.script(move |_| Answer::Refusal(status, &[], body));
+        scene.advance(RENEW_AT);
+        for _ in 0..SERVE_UNTIL - RENEW_AT {
+            assert_eq!(scene.held("app", SECRET).as_deref(), Some("t1"), "{status} {body}");
+            rest().await;
+            scene.advance(1);
+        }
+        assert!(scene.endpoint.requests() > 2, "{status} {body}: it was tried again");
+    }
+}
+
+/// As oidc-provider does it: `invalid_request` for a client that was disabled, while the others get
+/// what they ask for in the very same way.
+#[tokio::test]
+async fn ends_held_token_if_only_its_client_is_refused_again_and_again() {
+    for code in ["invalid_request", "invalid_scope", "invalid_target", "inactive_user"] {
+        for others_are_served in [true, false] {
+            let scene = Scene::new();
+            scene.token("app", SECRET).await.unwrap();
+            scene.endpoint.script(move |seen| match &*seen.app_id {
+                "app" => Answer::Body(format!(r#"{{"error":"{code}"}}"#)),
+                _ if others_are_served => Answer::Token,
+                _ => Answer::Body(format!(r#"{{"error":"{code}"}}"#)),
+            });
+            scene.advance(RENEW_AT);
+            for second in 0..60 {
+                let _ = scene.token(&format!("other-{second}"), SECRET).await;
+                let _ = scene.token("app", SECRET).await;
+                rest().await;
+                scene.advance(1);
+            }
+            let held = scene.held("app", SECRET).is_some();
+            assert_eq!(held, !others_are_served, "{code}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_is_remembered_briefly_and_for_this_secret_alone() {
     let scene = Scene::new();

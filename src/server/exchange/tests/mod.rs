@@ -2,5 +2,6 @@
 
 mod apart;
 mod fairness;
+mod flood;
 mod lives;
 mod scripted;
