@@ -231,7 +231,8 @@ async fn a_timeout_covers_the_body() {
         let api = builder.base_url(stalling_api()).timeout(limit).build().unwrap();
         match api.get("x").send().await {
             Ok(response) => {
-                assert!(response.bytes().await.unwrap_err().is_timeout());
+                let error = response.bytes().await.unwrap_err();
+                assert!(error.is_timeout() && error.is_retryable(), "{error}");
                 true
             }
             Err(_) => false,
