@@ -371,3 +371,25 @@ async fn a_new_caller_finds_out_that_the_server_has_recovered() {
         assert!(outcome.is_ok() && waited < s(10), "{outcome:?} after {waited:?}");
     }
 }
+
+#[tokio::test]
+async fn a_readiness_check_that_prefetches_becomes_ready_without_traffic() {
+    let scene = Scene::new(|_| Deed::Token(100));
+    let policy = RenewalPolicy::default().stop_after_unused(1);
+    let source = scene.source(1, AppCredentials::new("app", "secret"), policy);
+    let check = || {
+        let is_ready = source.status().is_ready();
+        if !is_ready {
+            source.prefetch();
+        }
+        is_ready
+    };
+    for round in 1..=2 {
+        scene.pass(s(300)).await;
+        assert!(!source.status().is_ready(), "asking for it fetches no token");
+        assert!(!check());
+        scene.pass(s(1)).await;
+        assert!(check());
+        assert_eq!(scene.times().len(), round, "one request each time that there is no token");
+    }
+}

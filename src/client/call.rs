@@ -17,7 +17,7 @@ use crate::api_error::{Effect, call_failed, was_interrupted};
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::renewal::AccessToken;
-use crate::source::outlives_redirects;
+use crate::source::{Pass, outlives_redirects};
 
 /// A call on its way. By hand, since the state of an async function holds the request several times: moving that about
 /// before anything was sent took longer than all else that is done here.
@@ -167,7 +167,8 @@ async fn again(client: Client, sent: Sent, mut outcome: Outcome) -> Result<Respo
             return finished(outcome, effect);
         };
         let mut request = replay_now.into_request(url);
-        replay = Replay::of(&request);
+        let may_repeat = !was_closed || pass.as_ref().is_some_and(Pass::may_repeat);
+        replay = if may_repeat { Replay::of(&request) } else { None };
         if let Some(pass) = &pass {
             pass.sign(request.method(), request.url())?.put_into(request.headers_mut());
         }
