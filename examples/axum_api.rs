@@ -59,8 +59,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let orders = format!("{base}/orders");
     let (id, secret) = (AuthServer::APP_ID, Some(AuthServer::APP_SECRET));
     for (what, answer) in [
-        ("the SDK", customer.get("orders").send().await?),
-        ("the SDK, writing", customer.post("orders/new").send().await?),
+        ("the SDK", customer.get("orders").send().await?.into_inner()),
+        ("the SDK, writing", customer.post("orders/new").send().await?.into_inner()),
         ("app id and secret", http.get(&orders).basic_auth(id, secret).send().await?),
         (
             "app id and secret, writing",

@@ -1,9 +1,11 @@
-//! A web service whose handlers share one client: a token ahead of the first call, readiness, a graceful end.
+//! A web service whose handlers share one client: readiness, a graceful end.
 //!
 //! `cargo run --example axum_service` runs on an authorization server in a box; with `EVERTOKEN_APP_ID`,
 //! `EVERTOKEN_APP_SECRET`, `EVERTOKEN_ISSUER`, `EVERTOKEN_AUDIENCE` and `EVERTOKEN_BASE_URL` set, on a real one. It
 //! serves on a free port of loopback, visits itself, and ends.
 #![allow(clippy::print_stdout, missing_docs)]
+
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,9 +23,14 @@ async fn orders(State(api): State<Client>) -> Result<Response, Failure> {
     Ok((answer.status(), answer.bytes().await?).into_response())
 }
 
-/// Ready means that a valid token is at hand.
+/// Ready means that a valid token is held. Without one the check asks for it: before the service is ready it gets no calls
+/// that would.
 async fn ready(State(api): State<Client>) -> StatusCode {
-    if api.status().is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if api.status().is_ready() {
+        return StatusCode::OK;
+    }
+    api.prefetch();
+    StatusCode::SERVICE_UNAVAILABLE
 }
 
 struct Failure(evertoken::Error);
@@ -77,8 +84,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     };
     visit("/ready").await?;
-    // In earnest at the very start; without `.await` it goes on in the background.
-    api.prefetch().await?;
+    while !api.status().is_ready() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     visit("/ready").await?;
     visit("/orders").await?;
     if let Some(server) = &server {

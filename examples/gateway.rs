@@ -405,7 +405,7 @@ async fn demo(server: &AuthServer, config: Config) -> Result<(), Failure> {
         .build()?;
     let key = ApiKey::issue("acme_live", id, secret)?;
     for (what, answer) in [
-        ("the SDK", sdk.get("orders?page=2").send().await?),
+        ("the SDK", sdk.get("orders?page=2").send().await?.into_inner()),
         ("an API key", http.get(front.clone() + "/orders").header("x-api-key", key.expose()).send().await?),
         ("a wrong secret", http.get(front.clone() + "/orders").basic_auth(id, Some("wrong")).send().await?),
         ("a proxy's question", http.get(back.clone() + "/auth").basic_auth(id, Some(secret)).send().await?),

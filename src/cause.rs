@@ -10,6 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
+use crate::error::Error;
+
 /// Whether this process has found no certificate authorities on its machine.
 static NO_STORE: AtomicBool = AtomicBool::new(false);
 
@@ -230,9 +232,13 @@ impl Cause {
         Self { what: what.into(), advice: Some(advice) }
     }
 
-    /// What the reader can do about it.
-    pub(crate) fn advice(&self) -> Option<&'static str> {
-        self.advice
+    /// Adds it to an error that says what failed.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let error = error.because(&self.what);
+        match self.advice {
+            Some(advice) => error.advice(advice),
+            None => error,
+        }
     }
 }
 

@@ -34,7 +34,8 @@ pub enum ErrorKind {
     Configuration,
     /// The client was shut down.
     Closed,
-    /// The API itself, not the authorization server: the call could not be sent or its answer not be read.
+    /// The API itself, not the authorization server: the call could not be sent, its answer could not be read, or the answer
+    /// was a 4xx or 5xx under `error_for_status`.
     Api,
 }
 
@@ -103,12 +104,23 @@ impl Error {
         self.0.kind
     }
 
-    /// Whether it may mend without anybody changing the program, the credential or the server's settings.
+    /// Returns whether it may mend without anybody changing the program, the credential or the server's settings. For a call
+    /// to the API ([`ErrorKind::Api`]): whether the same call may be sent again. It may if its method is idempotent
+    /// (RFC 9110 9.2.2) and the API could not be reached, broke off, took too long or answered 5xx; with any method if it was
+    /// certainly not carried out: no connection was made, or the API answered 408, 425, 429, or 503 with `Retry-After`. A
+    /// `POST` that may have been carried out is not retryable.
     pub fn is_retryable(&self) -> bool {
         self.0.retryable
     }
 
-    /// When it is worth trying again: the server's `Retry-After`, or the time to the refresher's next attempt.
+    /// Returns whether a time limit ran out: that of the wait for a token, or that of a call to the API.
+    pub fn is_timeout(&self) -> bool {
+        let cause = self.0.source.as_deref().and_then(|source| source.downcast_ref::<reqwest::Error>());
+        self.kind() == ErrorKind::Timeout || cause.is_some_and(reqwest::Error::is_timeout)
+    }
+
+    /// Returns when it is worth trying again: the time to the refresher's next attempt, or for a call to the API what its
+    /// answer asks for (`Retry-After`, RFC 9110 10.2.3; at 429 also the reset of its rate limit).
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -269,6 +281,12 @@ impl Error {
         self.0.advice.as_deref()
     }
 
+    /// Says behind what failed why it did; kind and all particulars stay.
+    pub(crate) fn because(mut self, why: impl fmt::Display) -> Self {
+        self.0.message = format!("{}: {why}", self.0.message);
+        self
+    }
+
     /// Says in front what the caller was waiting for; kind and all particulars stay.
     pub(crate) fn prefixed(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
@@ -278,9 +296,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { retryable, retry_after, advice, .. } = &*self.0;
+        let Inner { kind, retryable, retry_after, advice, .. } = &*self.0;
         f.write_str(&self.facts())?;
         match (retryable, retry_after) {
+            // Nobody repeats a call to the API but its caller.
+            (true, Some(after)) if *kind == ErrorKind::Api => {
+                write!(f, "; retryable after {}", Rounded(*after))?;
+            }
+            (true, None) if *kind == ErrorKind::Api => f.write_str("; retryable")?,
+            (false, _) if *kind == ErrorKind::Api => f.write_str("; not retryable")?,
             (true, Some(after)) => write!(f, "; tried again in {}", Rounded(*after))?,
             (true, None) => f.write_str("; may mend by itself")?,
             (false, Some(after)) => {
@@ -328,16 +352,12 @@ impl StdError for Error {
     }
 }
 
-/// An API call that could not be sent or whose answer could not be read. The URL is left out, since a query may
-/// hold secrets.
+/// An API call that was sent by `reqwest` itself. Its method is unknown, so that
+/// [`is_retryable`](Error::is_retryable) is true only if the API has certainly not acted on it. The query is left out of the
+/// URL, since it may hold secrets.
 impl From<reqwest::Error> for Error {
     fn from(error: reqwest::Error) -> Self {
-        let mends = error.is_connect() || error.is_timeout() || error.is_request();
-        let server = error.url().map(crate::origin::shown);
-        let mut this = Self::new(ErrorKind::Api, "the API call failed").retryable(mends);
-        this.0.server = server;
-        this.0.status = error.status().map(|status| status.as_u16());
-        this.with_source(error.without_url())
+        crate::api_error::call_failed(error, crate::api_error::Effect::PerSending)
     }
 }
 

@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod api_error;
 mod caught;
 mod cause;
 mod client;
@@ -74,7 +75,7 @@ mod user_agent;
 pub use client::blocking;
 #[doc(hidden)]
 pub use client::resolve_url;
-pub use client::{Client, ClientBuilder, Preset, RequestBuilder, redirect_policy};
+pub use client::{Client, ClientBuilder, Preset, RequestBuilder, Response, redirect_policy};
 pub use credentials::{ApiKey, AppCredentials, CredentialSource};
 #[doc(hidden)]
 pub use environment::{VARIABLES, Variable};

@@ -26,11 +26,12 @@ impl Origin {
 impl TrustedOrigins {
     /// `url` is one that [`require_secure`] let through.
     pub(crate) fn add(&mut self, url: &Url) {
+        let scheme = over_http(url.scheme());
         let origin = Origin {
-            scheme: url.scheme().to_owned(),
+            scheme: scheme.to_owned(),
             host: url.host_str().unwrap_or_default().to_owned(),
             port: url.port_or_known_default(),
-            text: url[..Position::BeforePath].to_owned(),
+            text: format!("{scheme}{}", &url[Position::AfterScheme..Position::BeforePath]),
         };
         if !self.0.contains(&origin) {
             self.0.push(origin);
@@ -54,7 +55,8 @@ impl TrustedOrigins {
 
     /// Which of the trusted origins this is; an error that names it where it is none.
     pub(crate) fn index_of(&self, (scheme, host, port): (&str, &str, Option<u16>)) -> Result<usize> {
-        if let Some(index) = self.0.iter().position(|origin| origin.is_of(scheme, host, port)) {
+        let http = over_http(scheme);
+        if let Some(index) = self.0.iter().position(|origin| origin.is_of(http, host, port)) {
             return Ok(index);
         }
         let shown = match port {
@@ -67,12 +69,35 @@ impl TrustedOrigins {
     }
 }
 
-/// Parses what a user or a server gave as the address called `what`: https, or loopback, or opted out of.
-pub(crate) fn parse_secure(what: &str, text: &str, allow_insecure: bool) -> Result<Url> {
-    let url = Url::parse(trimmed_url(text))
-        .map_err(|error| Error::configuration(format!("{what} is not a URL: {error}")).with_source(error))?;
+/// The scheme of the request that opens a connection of this one: a WebSocket begins with a GET (RFC 6455 1.3).
+pub(crate) fn over_http(scheme: &str) -> &str {
+    match scheme {
+        "ws" => "http",
+        "wss" => "https",
+        other => other,
+    }
+}
+
+/// Parses an origin that the token may go to: as [`parse_secure`] does, and `ws` and `wss` count as `http` and `https`.
+pub(crate) fn parse_origin(what: &str, text: &str, allow_insecure: bool) -> Result<Url> {
+    let mut url = parsed(what, text)?;
+    let http = over_http(url.scheme()).to_owned();
+    // Fails for no scheme that is mapped to.
+    let _ = url.set_scheme(&http);
     require_secure(what, &url, allow_insecure)?;
     Ok(url)
+}
+
+/// Parses what a user or a server gave as the address called `what`: https, or loopback, or opted out of.
+pub(crate) fn parse_secure(what: &str, text: &str, allow_insecure: bool) -> Result<Url> {
+    let url = parsed(what, text)?;
+    require_secure(what, &url, allow_insecure)?;
+    Ok(url)
+}
+
+fn parsed(what: &str, text: &str) -> Result<Url> {
+    Url::parse(trimmed_url(text))
+        .map_err(|error| Error::configuration(format!("{what} is not a URL: {error}")).with_source(error))
 }
 
 /// Tokens and secrets go to https, to loopback, or to what was opted out by name.
@@ -100,10 +125,9 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A URL as a DPoP proof names it: without query and fragment (RFC 9449 4.2).
+/// A URL as a DPoP proof names it: without query and fragment, and with the scheme of HTTP (RFC 9449 4.2).
 pub(crate) fn htu(url: &Url) -> String {
-    let name = &url[Position::BeforeScheme..Position::BeforeUsername];
-    format!("{name}{}", &url[Position::BeforeHost..Position::AfterPath])
+    format!("{}://{}", over_http(url.scheme()), &url[Position::BeforeHost..Position::AfterPath])
 }
 
 /// A URL as errors and logs may show it: no user information, query or fragment.
@@ -149,6 +173,39 @@ mod tests {
             assert!(!error.to_string().contains("u:p"), "{error}");
         }
         assert!(parse_secure("token_url", "http://as.example/t", true).is_ok());
+    }
+
+    #[test]
+    fn counts_websockets_as_http() {
+        let mut trusted = TrustedOrigins::default();
+        trusted.add(&parse_origin("`trusted_origin`", "wss://api.acme.com/socket", false).unwrap());
+        trusted.add(&parse_origin("`trusted_origin`", "ws://127.0.0.1:8080", false).unwrap());
+        trusted.add(&url("https://other.acme.com/"));
+        for good in [
+            "wss://api.acme.com/x",
+            "wss://API.acme.com:443/",
+            "https://api.acme.com/",
+            "ws://127.0.0.1:8080/x?y",
+            "http://127.0.0.1:8080/",
+            "wss://other.acme.com/",
+        ] {
+            assert!(trusted.check(&url(good)).is_ok(), "{good}");
+        }
+        for bad in [
+            "ws://api.acme.com/",
+            "wss://127.0.0.1:8080/",
+            "wss://other.acme.com:8443/",
+            "ws://other.acme.com/",
+        ] {
+            let error = trusted.check(&url(bad)).unwrap_err();
+            assert!(error.server().is_some_and(|shown| shown.starts_with("ws")), "{error}");
+        }
+        for bad in ["ws://api.acme.com/", "wss://", "ftp://api.acme.com/", "wss://u:p@api.acme.com/"] {
+            assert!(parse_origin("`trusted_origin`", bad, false).is_err(), "{bad}");
+        }
+        assert!(parse_origin("`trusted_origin`", "ws://api.acme.com/", true).is_ok());
+        assert!(parse_secure("`issuer`", "wss://as.acme.com/", false).is_err());
+        assert_eq!(htu(&url("wss://api.acme.com/x?y")), "https://api.acme.com/x");
     }
 
     #[test]

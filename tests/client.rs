@@ -154,6 +154,27 @@ async fn foreign_origins_are_an_error_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn headers_for_a_websocket_go_to_the_origins_of_http() {
+    let server = Server::guarded();
+    let at = |scheme: &str| server.base_url().replace("http", scheme).parse().unwrap();
+    let api = server.client();
+    assert_eq!(api.headers(&Method::GET, &at("ws")).await.unwrap()["authorization"], "Bearer t1");
+    for trusted in ["wss://stream.acme.com/", "https://stream.acme.com"] {
+        let api = server.builder().trusted_origin(trusted).build().unwrap();
+        let url = "wss://stream.acme.com/v1/events?x".parse().unwrap();
+        assert_eq!(api.headers(&Method::GET, &url).await.unwrap().len(), 1);
+    }
+    for refused in [at("wss"), "wss://stream.acme.com/".parse().unwrap()] {
+        let error = api.headers(&Method::GET, &refused).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UntrustedOrigin, "{error}");
+    }
+    let error = server.builder().trusted_origin("ws://stream.acme.com/").build().unwrap_err();
+    assert!(error.to_string().contains("`trusted_origin` is plain http and not loopback"), "{error}");
+    let server = evertoken::TokenSource::builder("id", "secret").token_url("wss://as.acme.com/");
+    assert!(server.build().is_err());
+}
+
+#[tokio::test]
 async fn a_request_that_cannot_be_built_is_not_sent() {
     let server = Server::guarded();
     let api = server.client();
@@ -231,7 +252,8 @@ async fn a_timeout_covers_the_body() {
         let api = builder.base_url(stalling_api()).timeout(limit).build().unwrap();
         match api.get("x").send().await {
             Ok(response) => {
-                assert!(response.bytes().await.unwrap_err().is_timeout());
+                let error = response.bytes().await.unwrap_err();
+                assert!(error.is_timeout() && error.is_retryable(), "{error}");
                 true
             }
             Err(_) => false,

@@ -142,7 +142,7 @@ async fn every_kind_of_caller_comes_out_with_a_verified_token() {
             .send()
             .await
             .unwrap(),
-        sdk.post("orders?page=2&q=%20x").body("twelve bytes").send().await.unwrap(),
+        sdk.post("orders?page=2&q=%20x").body("twelve bytes").send().await.unwrap().into_inner(),
     ] {
         assert_eq!(answer.status(), 200);
         let told: Value = answer.json().await.unwrap();
@@ -416,7 +416,7 @@ async fn behind_a_real_nginx_the_upstream_gets_the_same() {
             .await
             .unwrap(),
         http.post(&url).header("x-api-key", key.expose()).body("twelve bytes").send().await.unwrap(),
-        sdk.post("orders?page=2").body("twelve bytes").send().await.unwrap(),
+        sdk.post("orders?page=2").body("twelve bytes").send().await.unwrap().into_inner(),
     ] {
         assert_eq!(answer.status(), 200);
         let told: Value = answer.json().await.unwrap();

@@ -584,3 +584,25 @@ async fn an_address_without_a_token_endpoint_is_tried_ever_more_slowly() {
     assert!(waited < s(1) && error.to_string().contains("Realm does not exist"), "{waited:?}: {error}");
     assert!(error.to_string().contains("`token_url`") && error.is_retryable(), "{error}");
 }
+
+#[tokio::test]
+async fn a_readiness_check_that_prefetches_becomes_ready_without_traffic() {
+    let scene = Scene::new(|_| Deed::Token(100));
+    let policy = RenewalPolicy::default().stop_after_unused(1);
+    let source = scene.source(1, AppCredentials::new("app", "secret"), policy);
+    let check = || {
+        let is_ready = source.status().is_ready();
+        if !is_ready {
+            source.prefetch();
+        }
+        is_ready
+    };
+    for round in 1..=2 {
+        scene.pass(s(300)).await;
+        assert!(!source.status().is_ready(), "asking for it fetches no token");
+        assert!(!check());
+        scene.pass(s(1)).await;
+        assert!(check());
+        assert_eq!(scene.times().len(), round, "one request each time that there is no token");
+    }
+}

@@ -14,7 +14,8 @@ impl Builder<Client> {
     /// The transport of API calls. Token requests never go over it, and the network settings of this builder do not
     /// hold for it.
     ///
-    /// By default all clients made in a runtime share one: 10 s to connect, no limit on the whole, and
+    /// By default all clients made in a runtime share one: 10 s to connect, no limit on the whole, idle connections closed
+    /// after 4 s (servers close them after 5 s or more, and a call that is sent just then fails), and
     /// [`redirect_policy`](crate::redirect_policy), without which a chain of redirects can carry a token away. Give
     /// your own client that policy as well, or one that follows no redirects. Under [`dpop`](Self::dpop) the default one
     /// follows none, and neither should yours: a proof is good for one URL only, so the next would refuse the call.

@@ -4,8 +4,10 @@
 pub mod blocking;
 mod builder;
 mod call;
+mod connecting;
 mod preset;
 mod request;
+mod response;
 mod transport;
 mod url;
 
@@ -15,12 +17,13 @@ use std::time::Duration;
 
 use ::url::Url;
 use http::{HeaderMap, HeaderValue, Method};
-use reqwest::{Request, Response};
+use reqwest::Request;
 
 pub use self::builder::ClientBuilder;
 use self::call::Call;
 pub use self::preset::Preset;
 pub use self::request::RequestBuilder;
+pub use self::response::Response;
 pub use self::transport::redirect_policy;
 use self::url::BaseUrl;
 #[doc(hidden)]

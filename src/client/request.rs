@@ -2,12 +2,12 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use reqwest::{Body, Request, Response};
+use reqwest::{Body, Request};
 use serde::Serialize;
 
-use super::Client;
 use super::call::Call;
 use super::url::resolve;
+use super::{Client, Response};
 use crate::error::{Error, Result};
 
 /// A request being put together. What goes wrong in that comes out of [`send`](Self::send).
@@ -86,13 +86,17 @@ impl RequestBuilder {
     /// Sends the request with a valid token, and once more with a newer one if the API answers 401 (RFC 6750 3). Any
     /// other answer is handed on as it is; a 401 too, where no newer token is to be had.
     ///
+    /// If a kept-alive connection is closed before an answer begins, because the server closed it at the same moment, a request
+    /// with an idempotent method and a body that is not a stream is sent once more (RFC 9110 9.2.2).
+    ///
     /// # Errors
     ///
     /// - [`Configuration`](crate::ErrorKind::Configuration) where the request was put together wrongly,
     ///   [`UntrustedOrigin`](crate::ErrorKind::UntrustedOrigin) where it would go to an origin that is neither that of
     ///   `base_url` nor allowed by name: nothing was sent;
     /// - those of [`TokenSource::token`](crate::TokenSource::token) where there is no token: nothing was sent;
-    /// - [`Api`](crate::ErrorKind::Api) where the API could not be reached, broke off, or took too long.
+    /// - [`Api`](crate::ErrorKind::Api) if the API could not be reached, broke off, or took too long. It is
+    ///   [retryable](Error::is_retryable) if the method is idempotent or the request was certainly not sent.
     pub fn send(self) -> impl Future<Output = Result<Response>> + Send {
         Call::new(self.client, built(self.request))
     }

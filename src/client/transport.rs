@@ -1,13 +1,19 @@
 //! The connections of API calls.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use reqwest::redirect::Policy;
 use tokio::runtime::{Handle, Id};
 
+use super::connecting::CountConnections;
 use crate::error::Result;
 use crate::network::Network;
 use crate::user_agent;
+
+/// For how long a connection without calls is kept: less than any usual server keeps it (Node.js 5 s, load balancers 60 s), so
+/// that no call is sent on a connection that the server is closing.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// Of which runtime a transport is, and what it follows.
 type Key = (Option<Id>, Redirects);
@@ -47,6 +53,8 @@ pub(super) fn new(network: &Network, redirects: Redirects) -> Result<reqwest::Cl
     let set = |client: reqwest::ClientBuilder| {
         client
             .redirect(policy())
+            .pool_idle_timeout(IDLE)
+            .connector_layer(CountConnections)
             // A query may hold what the next host need not know.
             .referer(false)
             .user_agent(user_agent::OURS)

@@ -64,6 +64,7 @@ pub(crate) use dpop::Possession;
 pub(crate) use fetch::fetch;
 pub(crate) use introduced::Introduced;
 pub(crate) use nonce::NonceOf;
+pub(crate) use pacing::said_retry_after;
 #[cfg(feature = "server")]
 pub(crate) use pacing::throttled;
 pub use quota::Quota;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 
 use super::quota;
 use crate::clock::system_time;
@@ -17,13 +17,23 @@ const LEAST_EPOCH: f64 = 1e9;
 ///
 /// `wall` is our own time since the Unix epoch. The server's times are taken against its own `Date` where it gives one.
 pub(super) fn retry_after(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    said(headers, wall).map(capped)
+}
+
+/// Returns what an API's answer asks its caller to wait, however long. 429 says it in more ways.
+pub(crate) fn said_retry_after(status: StatusCode, headers: &HeaderMap, wall: Duration) -> Option<Duration> {
+    let is_throttled = status == StatusCode::TOO_MANY_REQUESTS;
+    said(headers, wall).or_else(|| reset(headers, wall).filter(|_| is_throttled))
+}
+
+fn said(headers: &HeaderMap, wall: Duration) -> Option<Duration> {
     let wait = |value: &str| {
         seconds(value).or_else(|| {
             let until = httpdate::parse_http_date(value).ok()?;
             Some(until.duration_since(now(headers, wall)).unwrap_or_default())
         })
     };
-    ["retry-after", "x-retry-after"].iter().find_map(|name| wait(text(headers, name)?)).map(capped)
+    ["retry-after", "x-retry-after"].iter().find_map(|name| wait(text(headers, name)?))
 }
 
 /// The same from a server that throttles: these say it in more ways.

@@ -9,7 +9,6 @@ use super::quota;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::response::Asked;
 use super::transport::{HandedOnBy, TransportError, TransportErrorKind};
-use crate::cause::Cause;
 use crate::error::{Error, ErrorKind};
 use crate::origin;
 
@@ -77,11 +76,10 @@ pub(super) fn unanswered(error: TransportError) -> Error {
         TransportErrorKind::TooLarge => ErrorKind::InvalidResponse,
         _ => ErrorKind::AuthServerUnavailable,
     };
-    let why = error.cause().map_or_else(String::new, |cause| format!(": {cause}"));
-    let advice = error.cause().and_then(Cause::advice);
-    let unanswered = Error::new(kind, format!("{what}{}{why}", through(error.proxy()))).with_source(error);
-    match advice {
-        Some(advice) => unanswered.advice(advice),
+    let cause = error.cause().cloned();
+    let unanswered = Error::new(kind, format!("{what}{}", through(error.proxy()))).with_source(error);
+    match cause {
+        Some(cause) => cause.explain(unanswered),
         None => unanswered,
     }
 }

@@ -89,7 +89,8 @@ impl RenewalPolicy {
     }
 
     /// Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by
-    /// default: the token is kept for as long as the client lives.
+    /// default: the token is kept for as long as the client lives. A readiness check counts as no read: it must call
+    /// [`prefetch`](crate::TokenSource::prefetch), as [`Status`](crate::Status) shows.
     pub fn stop_after_unused(mut self, lifetimes: u32) -> Self {
         self.idle_lifetimes = Some(lifetimes.max(1));
         self

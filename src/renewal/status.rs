@@ -25,11 +25,18 @@ pub enum State {
 
 /// A picture of a token source at one moment. It holds no token.
 ///
-/// A readiness check is one line:
+/// A readiness check asks for a token if none is held. Without [`prefetch`](crate::TokenSource::prefetch) nothing is asked of
+/// the authorization server before the first call, and nothing any more after
+/// [`stop_after_unused`](crate::RenewalPolicy::stop_after_unused): a service that gets no traffic until it is ready would
+/// never become ready.
 ///
 /// ```
 /// # fn ready(source: &evertoken::TokenSource) -> bool {
-/// source.status().is_ready()
+/// let is_ready = source.status().is_ready();
+/// if !is_ready {
+///     source.prefetch(); // does not wait; at most one request is under way, and backoff holds
+/// }
+/// is_ready
 /// # }
 /// ```
 #[derive(Debug, Clone)]
@@ -56,7 +63,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether a valid token is at hand: the readiness check of a service.
+    /// Returns whether a valid token is held: the readiness check of a service. Reading it asks for no token, so that it stays
+    /// false without a call or a [`prefetch`](crate::TokenSource::prefetch); see [`Status`].
     pub fn is_ready(&self) -> bool {
         self.expires_in.is_some()
     }

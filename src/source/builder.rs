@@ -19,7 +19,7 @@ use crate::grant::{
     ClientAuth, Discovery, Dpop, GrantRequest, HttpTransport, Introduced, Server, TokenEndpoint, Transport,
 };
 use crate::network::Network;
-use crate::origin::{TrustedOrigins, parse_secure, shown_text};
+use crate::origin::{TrustedOrigins, parse_origin, parse_secure, shown_text};
 use crate::renewal::{Held, RenewalPolicy};
 use crate::secret::SecretString;
 use crate::user_agent;
@@ -197,7 +197,7 @@ impl<T> Builder<T> {
         self
     }
 
-    /// One more origin (scheme, host and port of the URL) to which the token may go.
+    /// Adds an origin (scheme, host and port of the URL) to which the token may go. `ws` and `wss` count as `http` and `https`.
     pub fn trusted_origin(mut self, url: impl Into<String>) -> Self {
         self.config.trusted_origins.push(url.into());
         self
@@ -343,12 +343,11 @@ impl<T> Builder<T> {
             (None, None) => return Err(no_server),
         };
         let mut origins = TrustedOrigins::default();
-        for (option, url) in base_url
-            .iter()
-            .map(|url| ("`base_url`", url))
-            .chain(trusted_origins.iter().map(|url| ("`trusted_origin`", url)))
-        {
-            origins.add(&parse_secure(option, url, insecure)?);
+        if let Some(url) = &base_url {
+            origins.add(&parse_secure("`base_url`", url, insecure)?);
+        }
+        for url in &trusted_origins {
+            origins.add(&parse_origin("`trusted_origin`", url, insecure)?);
         }
         if client_auth.as_ref().is_some_and(ClientAuth::is_mutual_tls) && !network.has_identity() {
             return Err(Error::configuration(

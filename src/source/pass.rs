@@ -39,15 +39,16 @@ impl Target for Uri {
     fn origin(&self) -> (&str, &str, Option<u16>) {
         let scheme = self.scheme_str().unwrap_or_default();
         let port = self.port_u16().or(match scheme {
-            "http" => Some(80),
-            "https" => Some(443),
+            "http" | "ws" => Some(80),
+            "https" | "wss" => Some(443),
             _ => None,
         });
         (scheme, self.host().unwrap_or_default(), port)
     }
 
     fn htu(&self) -> String {
-        let (scheme, host) = (self.scheme_str().unwrap_or_default(), self.host().unwrap_or_default());
+        let scheme = origin::over_http(self.scheme_str().unwrap_or_default());
+        let host = self.host().unwrap_or_default();
         let port = self.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{scheme}://{host}{port}{}", self.path())
     }
@@ -298,6 +299,7 @@ mod tests {
             ("https://API.example:8443/a%20b/?y", "https://api.example:8443/a%20b/"),
             ("https://u:p@api.example:443", "https://api.example/"),
             ("http://[::1]:80/", "http://[::1]/"),
+            ("wss://api.example/x?y", "https://api.example/x"),
         ] {
             assert_eq!(Url::parse(url).unwrap().htu(), htu);
         }
@@ -305,6 +307,8 @@ mod tests {
             ("https://api.example/v1/x?y=1", "https://api.example/v1/x"),
             ("https://api.example:8443?y", "https://api.example:8443/"),
             ("https://u:p@api.example/a/../b", "https://api.example/a/../b"),
+            ("wss://api.example/x?y", "https://api.example/x"),
+            ("ws://127.0.0.1:8080/x", "http://127.0.0.1:8080/x"),
         ] {
             assert_eq!(uri.parse::<Uri>().unwrap().htu(), htu);
         }

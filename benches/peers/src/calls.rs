@@ -53,7 +53,7 @@ async fn compare(token_url: &str, url: &str) -> Table {
         let (began, before) = (cpu(), alloc::count());
         let answer = match ours {
             0 => bare.get(&path).header(AUTHORIZATION, header.clone()).send().await.expect("an answer"),
-            _ => api.get("orders").send().await.expect("an answer"),
+            _ => api.get("orders").send().await.expect("an answer").into_inner(),
         };
         answer.bytes().await.expect("a body");
         if call >= 2 * WARMING {

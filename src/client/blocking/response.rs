@@ -8,7 +8,8 @@ use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::worker::Worker;
-use crate::error::{Error, ErrorKind, Result};
+use crate::api_error::{Effect, call_failed, not_json, refused};
+use crate::error::Result;
 use crate::origin::shown;
 
 /// The API's answer: its head at once, its body when it is read, whole or through [`Read`].
@@ -19,18 +20,22 @@ pub struct Response {
     chunk: Bytes,
     /// `None` once the body has come to its end or failed.
     body: Option<reqwest::Response>,
+    effect: Effect,
     // Last, so that the thread outlives the body.
     worker: Arc<Worker>,
 }
 
 impl Response {
-    pub(super) fn new(mut response: reqwest::Response, worker: Arc<Worker>) -> Self {
+    pub(super) fn new(response: crate::Response, worker: Arc<Worker>) -> Self {
+        let effect = response.effect();
+        let mut response = response.into_inner();
         Self {
             status: response.status(),
             url: response.url().clone(),
             headers: mem::take(response.headers_mut()),
             chunk: Bytes::new(),
             body: Some(response),
+            effect,
             worker,
         }
     }
@@ -54,10 +59,10 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// [`Api`](crate::ErrorKind::Api) with the status.
+    /// [`Api`](crate::ErrorKind::Api) with the status and the answer's `Retry-After`.
     pub fn error_for_status(self) -> Result<Self> {
         if self.status.is_client_error() || self.status.is_server_error() {
-            return Err(self.error(format!("the API answered {}", self.status)));
+            return Err(refused(&self.url, self.status, &self.headers, self.effect));
         }
         Ok(self)
     }
@@ -71,7 +76,7 @@ impl Response {
         let Some(body) = self.body.take() else {
             return Ok(self.chunk);
         };
-        let rest = self.worker.run(body.bytes())??;
+        let rest = self.worker.run(body.bytes())?.map_err(|error| call_failed(error, self.effect))?;
         if self.chunk.is_empty() { Ok(rest) } else { Ok([self.chunk, rest].concat().into()) }
     }
 
@@ -88,14 +93,13 @@ impl Response {
     ///
     /// # Errors
     ///
-    /// Those of [`bytes`](Self::bytes), and [`Api`](crate::ErrorKind::Api) where it is not JSON, or not of a `T`.
-    pub fn json<T: DeserializeOwned>(self) -> Result<T> {
-        let wrong = self.error("the API's answer is not the expected JSON");
-        serde_json::from_slice(&self.bytes()?).map_err(|error| wrong.with_source(error))
-    }
-
-    fn error(&self, message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Api, message).with_server(shown(&self.url)).with_status(self.status.as_u16())
+    /// Those of [`bytes`](Self::bytes), and [`Api`](crate::ErrorKind::Api) if it is not JSON, or not that of a `T`; see
+    /// [`crate::Response::json`].
+    pub fn json<T: DeserializeOwned>(mut self) -> Result<T> {
+        let (url, status, effect) = (self.url.clone(), self.status, self.effect);
+        let headers = mem::take(&mut self.headers);
+        serde_json::from_slice(&self.bytes()?)
+            .map_err(|error| not_json(&url, status, &headers, effect, &error))
     }
 
     fn next_chunk(&mut self) -> Result<()> {
@@ -104,7 +108,7 @@ impl Response {
                 let chunk = body.chunk().await;
                 (body, chunk)
             })?;
-            if let Some(chunk) = chunk? {
+            if let Some(chunk) = chunk.map_err(|error| call_failed(error, self.effect))? {
                 self.chunk = chunk;
                 self.body = Some(body);
             }

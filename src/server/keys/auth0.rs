@@ -60,7 +60,7 @@ impl Auth0Keys {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer> {
-        Answer::of(request.send().await?).await
+        Answer::of(request.send().await?.into_inner()).await
     }
 
     /// An application that is one of ours.
