@@ -62,7 +62,7 @@ const MISTAKES = [
   [{ issuer, ca: '-----BEGIN CERTIFICATE-----\nc4nary!\n-----END CERTIFICATE-----\n' }, '`ca` is not valid PEM'],
   [{ issuer, cert: 'c4nary' }, '`cert` holds no certificate'],
   [{ issuer, clientAuth: 'tls_client_auth' }, '`clientAuth` is mutual TLS', 'give it one with `cert`'],
-  [{ issuer, proxy: 'socks5://proxy:1' }, '`proxy` is not an http(s) URL'],
+  [{ issuer, proxy: 'ftp://proxy:1' }, '`proxy` is no URL of a proxy'],
   [{ issuer, userAgent: 'a\nb' }, '`userAgent` has a character'],
   [
     { tokenUrl: 'https://as.example/token', revokeOnShutdown: true },

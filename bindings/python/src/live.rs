@@ -47,7 +47,9 @@ fn seed() -> u64 {
 impl Live {
     pub fn new(py: Python<'_>, settings: Settings) -> PyResult<Self> {
         worker::keep_records();
-        let source = settings.builder(settings.credentials.clone()).build().or_raise(py)?;
+        let builder = settings.builder(settings.credentials.clone());
+        let settings = settings.known_to(&builder);
+        let source = builder.build().or_raise(py)?;
         let credentials = Arc::new(ArcSwap::from_pointee(settings.credentials.clone()));
         Ok(Self {
             forks: home::forks(),

@@ -27,12 +27,34 @@ pub enum Credentials {
         prefix: String,
         key_prefix: Option<String>,
     },
-    File {
-        path: PathBuf,
-        readable_by_others: bool,
-    },
+    /// With `true`, others may read them.
+    Files(Files, bool),
     /// A function of Python's, by its number there.
     Provider(u64),
+}
+
+/// Where credentials stand in files.
+#[derive(Clone)]
+pub enum Files {
+    Whole(PathBuf),
+    Directory(PathBuf),
+    Each { app_id: PathBuf, app_secret: PathBuf, next_app_secret: Option<PathBuf> },
+}
+
+impl Files {
+    fn source(self) -> CredentialSource {
+        match self {
+            Self::Whole(path) => CredentialSource::file(path),
+            Self::Directory(path) => CredentialSource::directory(path),
+            Self::Each { app_id, app_secret, next_app_secret } => {
+                let files = CredentialSource::files(app_id, app_secret);
+                match next_app_secret {
+                    Some(next) => files.next_secret_file(next),
+                    None => files,
+                }
+            }
+        }
+    }
 }
 
 impl Credentials {
@@ -47,10 +69,10 @@ impl Credentials {
             }
             Self::ApiKey(key) => return TokenSource::builder_from(key),
             Self::Env { prefix, key_prefix } => {
-                CredentialSource::from_lookup(&prefix, key_prefix.as_deref(), |name| std::env::var_os(name))
+                return Builder::from_variables(&prefix, key_prefix.as_deref(), std::env::vars_os());
             }
-            Self::File { path, readable_by_others: true } => CredentialSource::file_readable_by_others(path),
-            Self::File { path, readable_by_others: false } => CredentialSource::file(path),
+            Self::Files(files, true) => files.source().readable_by_others(),
+            Self::Files(files, false) => files.source(),
             Self::Provider(number) => CredentialSource::provider(move || worker::credentials(number)),
         })
     }
@@ -61,6 +83,8 @@ impl Credentials {
 #[derive(Clone)]
 pub struct Settings {
     pub credentials: Credentials,
+    /// The issuer, the token endpoint and the base URL, by whatever they were set.
+    addresses: [Option<String>; 3],
     issuer: Option<String>,
     token_url: Option<String>,
     audience: Option<String>,
@@ -91,7 +115,8 @@ impl Settings {
     #[new]
     #[pyo3(signature = (
         app_id=None, app_secret=None, *, next_app_secret=None, api_key=None, credentials_env=None,
-        env_key_prefix=None, credentials_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
+        env_key_prefix=None, credentials_file=None, credentials_directory=None, app_id_file=None, app_secret_file=None,
+        next_app_secret_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
         audience=None, resource=None, scope=None, token_params=None, client_auth=None, dpop=None, base_url=None,
         trusted_origins=None, allow_insecure_http=false, renew_at=None, jitter=None, leeway=None,
         backoff_base=None, backoff_cap=None, request_timeout=None, stop_after_unused=None, token_timeout=None,
@@ -108,6 +133,10 @@ impl Settings {
         credentials_env: Option<String>,
         env_key_prefix: Option<String>,
         credentials_file: Option<PathBuf>,
+        credentials_directory: Option<PathBuf>,
+        app_id_file: Option<PathBuf>,
+        app_secret_file: Option<PathBuf>,
+        next_app_secret_file: Option<PathBuf>,
         file_readable_by_others: bool,
         credentials: Option<u64>,
         issuer: Option<String>,
@@ -137,7 +166,15 @@ impl Settings {
         revoke_on_shutdown: bool,
         revocation_url: Option<String>,
     ) -> PyResult<Self> {
-        let credentials = match (app_id, api_key, credentials_env, credentials_file, credentials) {
+        let files = match (credentials_file, credentials_directory, app_id_file, app_secret_file) {
+            (Some(path), None, None, None) => Some(Files::Whole(path)),
+            (None, Some(path), None, None) => Some(Files::Directory(path)),
+            (None, None, Some(app_id), Some(app_secret)) => {
+                Some(Files::Each { app_id, app_secret, next_app_secret: next_app_secret_file })
+            }
+            _ => None,
+        };
+        let credentials = match (app_id, api_key, credentials_env, files, credentials) {
             (Some(app_id), None, None, None, None) => Credentials::Given {
                 app_id,
                 app_secret: SecretString::from(app_secret.unwrap_or_default()),
@@ -147,9 +184,7 @@ impl Settings {
                 Credentials::ApiKey(ApiKey::try_from(key.as_str()).or_raise(py)?)
             }
             (None, None, Some(prefix), None, None) => Credentials::Env { prefix, key_prefix: env_key_prefix },
-            (None, None, None, Some(path), None) => {
-                Credentials::File { path, readable_by_others: file_readable_by_others }
-            }
+            (None, None, None, Some(files), None) => Credentials::Files(files, file_readable_by_others),
             (None, None, None, None, Some(number)) => Credentials::Provider(number),
             _ => {
                 return Err(PyTypeError::new_err(
@@ -182,6 +217,7 @@ impl Settings {
         }
         Ok(Self {
             credentials,
+            addresses: Default::default(),
             issuer,
             token_url,
             audience,
@@ -190,7 +226,7 @@ impl Settings {
             token_params: token_params.unwrap_or_default(),
             client_auth: client_auth.map(Method::client_auth).transpose()?,
             dpop: dpop.map(|dpop| dpop.get().keyed(py)).transpose()?,
-            base_url: base_url.map(|url| evertoken::trimmed_url(&url).to_owned()),
+            base_url,
             trusted_origins: trusted_origins.unwrap_or_default(),
             allow_insecure_http,
             renewal,
@@ -226,6 +262,7 @@ impl Settings {
                 app_secret: SecretString::from(""),
                 next_app_secret: None,
             },
+            addresses: [None, None, Some(base_url.to_owned())],
             issuer: None,
             token_url: None,
             audience: None,
@@ -258,19 +295,25 @@ impl Settings {
         self.dpop.is_some()
     }
 
+    /// The same, with what a builder made of it knows of addresses: the environment may have set them.
+    pub fn known_to(mut self, builder: &Builder<TokenSource>) -> Self {
+        self.addresses = builder.addresses().map(|url| url.map(|url| evertoken::trimmed_url(url).to_owned()));
+        self
+    }
+
     pub fn base_url(&self) -> Option<&str> {
-        self.base_url.as_deref()
+        self.addresses[2].as_deref()
     }
 
     pub fn has_origins(&self) -> bool {
-        self.base_url.is_some() || !self.trusted_origins.is_empty()
+        self.base_url().is_some() || !self.trusted_origins.is_empty()
     }
 
     /// Whom it asks: scheme, host and port.
     pub fn server(&self) -> String {
-        let server = self.token_url.as_deref().or(self.issuer.as_deref());
-        let url =
-            server.and_then(|server| evertoken::reqwest::Url::parse(evertoken::trimmed_url(server)).ok());
+        let [issuer, token_url, _] = &self.addresses;
+        let url = token_url.as_deref().or(issuer.as_deref());
+        let url = url.and_then(|server| evertoken::reqwest::Url::parse(server).ok());
         url.map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 

@@ -39,7 +39,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"issuer": ISSUER, "ca": b"c4nary"}, ("`ca` holds no certificate",)),
     ({"issuer": ISSUER, "cert": b"c4nary"}, ("`cert` holds no certificate",)),
     ({"issuer": ISSUER, "client_auth": "tls_client_auth"}, ("`client_auth` is mutual TLS", "give it one with `cert`")),
-    ({"issuer": ISSUER, "proxy": "socks5://proxy:1"}, ("`proxy` is not an http(s) URL",)),
+    ({"issuer": ISSUER, "proxy": "ftp://proxy:1"}, ("`proxy` is no URL of a proxy",)),
     ({"issuer": ISSUER, "user_agent": "a\nb"}, ("`user_agent` has a character",)),
     ({"token_url": TOKEN_URL, "revoke_on_shutdown": True}, ("needs a `revocation_url`",)),
     ({"issuer": ISSUER, "revocation_url": "relative"}, ("`revocation_url` is not a URL",)),
@@ -77,7 +77,7 @@ def test_what_a_mistake_advises_can_be_done(server: AuthServer, tmp_path: Path) 
     file = tmp_path / "credentials.json"
     file.write_text('{"app_id": "app", "app_secret": "secret"}')
     file.chmod(0o644)
-    with pytest.raises(ConfigurationError, match="or take `file_readable_by_others`"):
+    with pytest.raises(ConfigurationError, match="or use `file_readable_by_others`"):
         Client(issuer=ISSUER, credentials_file=file)
     Client(issuer=ISSUER, credentials_file=file, file_readable_by_others=True)
 

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from evertoken import Client, Dpop, PrivateKeyJwt, RenewalPolicy, SecretJwt
+from evertoken import Client, ConfigurationError, Dpop, PrivateKeyJwt, RenewalPolicy, SecretJwt
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer
 from house import until, until_it_failed
 
@@ -390,7 +390,9 @@ def test_a_wrong_type_is_told_by_the_options_name(name: str, value: object) -> N
         Client("app", "s", **options)
 
 
-@pytest.mark.parametrize("name", ["app_id", "app_secret", "api_key", "credentials_env", "credentials_file", "credentials"])
+@pytest.mark.parametrize(
+    "name", ["app_id", "app_secret", "api_key", "credentials_env", "credentials_file", "app_id_file", "credentials"]
+)
 def test_so_is_that_of_a_credential(name: str) -> None:
     options: dict[str, Any] = {"token_url": "https://as.example/token", name: 7}
     with pytest.raises(TypeError, match=name):
@@ -475,3 +477,100 @@ print(gone())
 """
     done = subprocess.run([sys.executable, "-c", code, server.issuer], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+def put(folder: Path, **values: str) -> dict[str, Path]:
+    files = {name: folder / name for name in values}
+    for name, file in files.items():
+        file.write_text(values[name])
+        file.chmod(0o600)
+    return files
+
+
+def test_credentials_in_a_file_each(server: AuthServer, tmp_path: Path) -> None:
+    files = put(tmp_path, client_id=f"{APP_ID}\n", client_secret="stale\n", next=f"{APP_SECRET}\n")
+    named: dict[str, Any] = {"app_id_file": files["client_id"], "app_secret_file": files["client_secret"]}
+    with Client(**named, next_app_secret_file=str(files["next"]), issuer=server.issuer) as api:
+        assert server.accepts(api.token())
+    with Client(**named, issuer=server.issuer) as api:
+        with pytest.raises(evertoken.CredentialsRejectedError):
+            api.token()
+        put(tmp_path, client_secret=APP_SECRET)
+        until("the file is read again", lambda: api.current_token() is not None)
+    with Client(credentials_directory=tmp_path, issuer=server.issuer) as api:
+        assert server.accepts(api.token())
+    files["client_secret"].chmod(0o644)
+    with pytest.raises(ConfigurationError, match="file_readable_by_others"):
+        Client(**named, issuer=server.issuer)
+    Client(**named, issuer=server.issuer, file_readable_by_others=True).close()
+
+
+def test_a_file_that_comes_late_is_waited_for(server: AuthServer, tmp_path: Path) -> None:
+    with Client(credentials_directory=tmp_path / "late", issuer=server.issuer) as api:
+        with pytest.raises(evertoken.CredentialsUnavailableError, match="late"):
+            api.token()
+        (tmp_path / "late").mkdir()
+        put(tmp_path / "late", app_id=APP_ID, app_secret=APP_SECRET)
+        until("the files are found", lambda: api.current_token() is not None)
+
+
+def test_sources_in_files_are_not_mixed(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for options, said in (
+        ({"app_id_file": file}, "app_id_file needs app_secret_file"),
+        ({"app_secret_file": file}, "none is given"),
+        ({"credentials_file": file, "credentials_directory": file}, "credentials_file, credentials_directory are given"),
+        ({"credentials_file": file, "next_app_secret_file": file}, "next_app_secret_file is given beside credentials_file"),
+        ({"app_id_file": file, "app_secret_file": file, "next_app_secret": "x"}, "next_app_secret is given beside app_id_file"),
+    ):
+        wrong: dict[str, Any] = options
+        with pytest.raises(ConfigurationError, match=said):
+            Client(token_url="https://as.example/token", **wrong)
+
+
+def test_the_environment_says_all_that_a_deployment_needs(
+    server: AuthServer, endpoint: TokenServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = put(tmp_path, client_id=APP_ID, client_secret=APP_SECRET)
+    monkeypatch.setenv("ACME_APP_ID_FILE", str(files["client_id"]))
+    monkeypatch.setenv("ACME_APP_SECRET_FILE", str(files["client_secret"]))
+    monkeypatch.setenv("ACME_ISSUER", server.issuer)
+    monkeypatch.setenv("ACME_BASE_URL", server.api_url)
+    with Client.from_env("ACME") as api, evertoken.httpx_client(api) as calls:
+        assert calls.get("orders").status_code == 200
+    monkeypatch.delenv("ACME_ISSUER")
+    monkeypatch.setenv("ACME_TOKEN_URL", endpoint.url)
+    monkeypatch.setenv("ACME_RESOURCE", "https://one.example https://two.example")
+    monkeypatch.setenv("ACME_CLIENT_AUTH", "client_secret_post")
+    with Client.from_env("ACME") as api:
+        api.token()
+    form, _ = endpoint.asked[-1]
+    assert form["client_secret"] == [APP_SECRET] and len(form["resource"]) == 2
+    # The environment goes before a preset, and code before both.
+    preset = evertoken.Preset(env_prefix="ACME", issuer=server.issuer, resource="https://preset.example", scope="preset")
+    with preset.from_env(client_auth="client_secret_basic") as api:
+        api.token()
+    form, _ = endpoint.asked[-1]
+    assert "client_secret" not in form and "https://preset.example" not in form["resource"] and form["scope"] == ["preset"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("CLIENT_AUTH", "h1dden", "ACME_CLIENT_AUTH is not known"),
+        ("CLIENT_AUTH", "private_key_jwt", "ACME_CLIENT_AUTH is private_key_jwt.*PrivateKeyJwt"),
+        ("PROXY", "h1dden", "ACME_PROXY is not a URL"),
+        ("ROOT_CERTIFICATE", "/h1dden", "ACME_ROOT_CERTIFICATE names a file that cannot be read"),
+        ("BASE_URL", "h1dden", "ACME_BASE_URL"),
+        ("APP_SECRET", "", "did you mean that by ACME_SECRET"),
+    ],
+)
+def test_mistakes_of_the_environment_are_named_by_variables(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    for variable, right in (("APP_ID", "app"), ("APP_SECRET", "s"), ("SECRET", "h1dden"), ("TOKEN_URL", "https://as.example/t")):
+        monkeypatch.setenv(f"ACME_{variable}", right)
+    monkeypatch.setenv(f"ACME_{name}", value)
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        Client.from_env("ACME")
+    assert "h1dden" not in str(caught.value)

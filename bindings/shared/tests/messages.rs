@@ -38,8 +38,8 @@ const COMMON: &[&str] = &[
     "{wanted}_", // likewise
 ];
 
-/// What no caller of a binding reads: they always have a runtime, and cannot mix sources of credentials.
-const RUST_ONLY: &[&str] = &["CredentialSource::files", "evertoken::blocking", "next_secret_file", "runtime"];
+/// What no caller of a binding reads: they always have a runtime.
+const RUST_ONLY: &[&str] = &["evertoken::blocking", "runtime"];
 
 /// Parts of the crate that the bindings do not use.
 const UNUSED: &[&str] = &[

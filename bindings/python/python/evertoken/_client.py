@@ -12,7 +12,7 @@ from . import _native
 from ._checks import named, text, words
 from ._frames import frameless
 from ._loop import waited
-from ._options import environment, merged, settings
+from ._options import settings
 from ._status import Events, Status, status
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Client(_native.Client):
 
     Who asks, in the place of ``app_id`` and ``app_secret``:
         ``api_key``: both in one string. ``credentials_env``: environment variables that begin with this word.
-        ``credentials_file``: a file, watched while the program runs; nobody but its owner may read it, except with
+        ``credentials_file``: a file, watched while the program runs, or ``credentials_directory`` with a file for each value, or
+        ``app_id_file`` and ``app_secret_file`` (and ``next_app_secret_file``); nobody but their owner may read them, except with
         ``file_readable_by_others``. ``credentials``: a function, sync or async, that gives ``{"app_id": …, "app_secret": …}``
         or a tuple of both. ``next_app_secret``: the next secret of a rotation, tried where the first is refused.
         ``client_auth``: ``"client_secret_basic"``, ``"client_secret_post"``, ``"client_secret_jwt"``, ``"tls_client_auth"``,
@@ -79,11 +80,13 @@ class Client(_native.Client):
     @frameless
     @named
     def from_env(cls, prefix: str = "EVERTOKEN", **options: Unpack[Options]) -> Self:
-        """By ``EVERTOKEN_APP_ID`` and ``EVERTOKEN_APP_SECRET``, ``EVERTOKEN_API_KEY`` or ``EVERTOKEN_CREDENTIALS_FILE``;
-        ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_AUDIENCE``, ``EVERTOKEN_SCOPE`` and
-        ``EVERTOKEN_BASE_URL`` where they are set and not given here. ``prefix`` is the word before the ``_``.
+        """By ``EVERTOKEN_APP_ID`` and ``EVERTOKEN_APP_SECRET`` (or the same with ``_FILE``), ``EVERTOKEN_API_KEY``,
+        ``EVERTOKEN_CREDENTIALS_FILE`` or ``EVERTOKEN_CREDENTIALS_DIRECTORY``; and if they are set and not given here,
+        ``EVERTOKEN_ISSUER`` or ``EVERTOKEN_TOKEN_URL``, ``EVERTOKEN_CLIENT_AUTH``, ``EVERTOKEN_AUDIENCE``,
+        ``EVERTOKEN_RESOURCE``, ``EVERTOKEN_SCOPE``, ``EVERTOKEN_BASE_URL``, ``EVERTOKEN_ROOT_CERTIFICATE`` (the path of a PEM
+        file, or PEM) and ``EVERTOKEN_PROXY``. ``prefix`` is the word before the ``_``.
         """
-        made = merged(environment(text("prefix", prefix)), options, {"credentials_env": prefix})
+        made: dict[str, Any] = {**options, "credentials_env": text("prefix", prefix)}
         return cls(**made)
 
     @classmethod

@@ -26,6 +26,10 @@ class Options(TypedDict, total=False):
     credentials: Credentials | None
     credentials_env: str | None
     credentials_file: str | os.PathLike[str] | None
+    credentials_directory: str | os.PathLike[str] | None
+    app_id_file: str | os.PathLike[str] | None
+    app_secret_file: str | os.PathLike[str] | None
+    next_app_secret_file: str | os.PathLike[str] | None
     file_readable_by_others: bool
     issuer: str | None
     token_url: str | None
@@ -86,14 +90,35 @@ class RenewalPolicy:
 RenewalPolicy.__init__ = named(RenewalPolicy.__init__)  # type: ignore[method-assign]
 
 _SERVER = frozenset(("issuer", "token_url"))
-_SOURCES = ("api_key", "credentials_env", "credentials_file", "credentials")
+_SOURCES = ("api_key", "credentials_env", "credentials_file", "credentials_directory", "app_id_file", "credentials")
+_BESIDE = {
+    "app_secret": "app_id",
+    "next_app_secret": "app_id",
+    "app_secret_file": "app_id_file",
+    "next_app_secret_file": "app_id_file",
+}
+"""What goes with one source alone."""
+
+_VARIABLES = {
+    "issuer": "ISSUER",
+    "token_url": "TOKEN_URL",
+    "client_auth": "CLIENT_AUTH",
+    "audience": "AUDIENCE",
+    "resource": "RESOURCE",
+    "scope": "SCOPE",
+    "base_url": "BASE_URL",
+    "ca": "ROOT_CERTIFICATE",
+    "proxy": "PROXY",
+}
+"""The options that the environment may set, which the native half reads there."""
 
 
-def environment(prefix: str) -> dict[str, Any]:
-    """The options that are set by environment variables which begin with ``prefix``."""
-    names = "issuer", "token_url", "audience", "scope", "base_url"
-    found = {name: os.environ.get(f"{prefix}_{name.upper()}") for name in names}
-    return {name: value for name, value in found.items() if value}
+def behind_environment(prefix: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out the options that environment variables which begin with ``prefix`` set."""
+    found = {name for name, variable in _VARIABLES.items() if os.environ.get(f"{prefix}_{variable}")}
+    if found & _SERVER:
+        found |= _SERVER
+    return {name: value for name, value in options.items() if name not in found}
 
 
 def merged(*told: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,10 +140,12 @@ def _check_source(app_id: str | None, app_secret: str | None, options: Mapping[s
     if len(given) != 1:
         what = f"{', '.join(given)} are given" if given else "none is given"
         raise ConfigurationTypeError(f"{needed} ({', '.join(_SOURCES)}); {what}")
-    if app_id is None:
-        for name, value in (("app_secret", app_secret), ("next_app_secret", options.get("next_app_secret"))):
-            if value is not None:
-                raise ConfigurationTypeError(f"{needed}; {name} is given beside {given[0]}, which would ignore it")
+    for name, source in _BESIDE.items():
+        is_given = name in options or (name == "app_secret" and app_secret is not None)
+        if is_given and given[0] != source:
+            raise ConfigurationTypeError(f"{needed}; {name} is given beside {given[0]}, which would ignore it")
+    if given[0] == "app_id_file" and "app_secret_file" not in options:
+        raise ConfigurationTypeError("app_id_file needs app_secret_file as well")
 
 
 def settings(
@@ -139,7 +166,7 @@ def settings(
         options.update((field, check(field, value)) for field, (value, check) in told.items() if value is not None)
     if "ca" in options:
         options["ca"] = [pem("ca", one) for one in options["ca"]]
-    elif "SSL_CERT_FILE" not in os.environ:
+    elif "SSL_CERT_FILE" not in os.environ and not os.environ.get(f"{options.get('credentials_env')}_ROOT_CERTIFICATE"):
         options["ca"] = bundles(("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     if "cert" in options:
         options["cert"] = pem("cert", options["cert"])

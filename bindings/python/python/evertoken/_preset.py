@@ -8,7 +8,7 @@ from ._checks import checked, named, text
 from ._client import Client
 from ._errors import ConfigurationError
 from ._frames import frameless
-from ._options import environment, merged, settings
+from ._options import behind_environment, merged, settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,8 +58,8 @@ class Preset:
         """A client by the environment, with variables such as ``ACME_APP_ID`` where ``env_prefix`` is ``ACME``. An API key there,
         or in the file that is named there, must have the ``key_prefix``.
         """
-        source = {"credentials_env": self._env_prefix}
-        told = merged(self._options, environment(self._env_prefix), options, source)
+        preset = behind_environment(self._env_prefix, self._options)
+        told = merged(preset, options, {"credentials_env": self._env_prefix})
         made = Client.__new__(Client)
         native, made._kept = settings(None, None, told, env_key_prefix=self._key_prefix)
         made._open(native)
