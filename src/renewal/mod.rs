@@ -29,7 +29,6 @@ pub(crate) use schedule::Schedule;
 pub(crate) use schedule::attempt_timeout;
 pub(crate) use slot::{Held, Look};
 pub use status::{State, Status};
-pub(crate) use telemetry::waited;
 #[cfg(feature = "server")]
 pub(crate) use term::Term;
 pub use token::AccessToken;

@@ -63,8 +63,11 @@ impl Refresher {
     fn observe(&self) {
         if let Some(held) = self.slot.held() {
             let now = self.clock.now();
-            Report::Observed { age: now.since(&held.anchor), remaining: held.remaining(&now) }
-                .tell(&self.endpoint);
+            self.report(&Report::Observed {
+                age: now.since(&held.anchor),
+                remaining: held.remaining(&now),
+                expires_at: held.token.expires_at(),
+            });
         }
     }
 
@@ -111,14 +114,14 @@ impl Refresher {
         self.bump();
         // Not under the lock: a subscriber may well ask for the status.
         if let Some(report) = report {
-            report.tell(&self.endpoint);
+            self.report(&report);
         }
     }
 
     #[cfg(feature = "testing")]
     pub(crate) fn hold(&self, response: TokenResponse) {
         let report = self.take(&mut self.lock(), &self.clock.now(), response);
-        report.tell(&self.endpoint);
+        self.report(&report);
     }
 
     /// Takes over what the process held that this one was forked from, to be renewed at a time drawn anew: all its children
@@ -161,7 +164,8 @@ impl Refresher {
         let schedule = again.map_or(schedule, |held| schedule.given_again(&held.schedule));
         let after_refusal = inner.plan.succeeded(&schedule, before.as_deref());
         let scope = scope.or_else(|| self.endpoint.grant_request().scope());
-        let token = AccessToken::new(text, system_time(sent.wall + lifetime), scope);
+        let expires_at = system_time(sent.wall + lifetime);
+        let token = AccessToken::new(text, expires_at, scope);
         let mut held = Held::new(token, schedule, sent, after_refusal);
         held.inherited = again.is_some_and(|held| held.inherited);
         held.refused = again.is_some_and(|held| held.refused);
@@ -174,7 +178,7 @@ impl Refresher {
         }
         inner.quota_low = low.is_some();
         inner.quota = quota;
-        Report::Renewed { lifetime, round_trip, missing_scopes, quota, low: low.is_some() }
+        Report::Renewed { lifetime, round_trip, expires_at, missing_scopes, quota, low: low.is_some() }
     }
 
     fn fail(&self, inner: &mut Inner, now: &Moment, failure: Failure) -> Report {

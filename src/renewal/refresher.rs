@@ -39,6 +39,8 @@ pub(crate) struct Refresher {
     pub(crate) clock: Clock,
     pub(super) endpoint: TokenEndpoint,
     pub(super) credentials: Arc<CredentialCell>,
+    /// What logs and metrics call the client, if it was given a name.
+    pub(super) name: Option<Arc<str>>,
     pub(super) wake: Notify,
     runtime: Option<Handle>,
     /// Counts what waiters may want to know: outcomes, changes, deaths.
@@ -112,6 +114,7 @@ impl Refresher {
             clock,
             endpoint,
             credentials,
+            name: None,
             wake: Notify::new(),
             runtime,
             progress: watch::Sender::new(0),
@@ -126,6 +129,14 @@ impl Refresher {
             }),
             closed: AtomicBool::new(false),
         }
+    }
+
+    /// The same under a name for logs and metrics, whose series begin here.
+    pub(crate) fn named(mut self, name: Option<Arc<str>>) -> Self {
+        self.name = name;
+        #[cfg(feature = "metrics")]
+        self.register();
+        self
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -234,6 +245,9 @@ impl Refresher {
             task.due = self.clock.now().monotonic;
             task.pulse.epoch
         };
+        // The recorder may have come after the client, and the app id after both.
+        #[cfg(feature = "metrics")]
+        self.register();
         // Not under the lock: a runtime that is gone drops the task, which takes the lock, right here.
         let join = runtime.spawn(task::run(self.clone(), epoch));
         let mut inner = self.lock();
@@ -302,7 +316,7 @@ impl Refresher {
             self.slot.store(Some(held.withholding(true)));
             inner.events.send(Event::Invalidated);
         }
-        Report::Invalidated.tell(&self.endpoint);
+        self.report(&Report::Invalidated);
         self.bump();
         if self.ensure_running().is_err() {
             self.hand_out_again();
@@ -352,9 +366,11 @@ impl Refresher {
     pub(super) fn tell_change(&self, change: Change) {
         if change != Change::None {
             self.bump();
+            #[cfg(feature = "metrics")]
+            self.register();
         }
         if matches!(change, Change::Secret | Change::AppId) {
-            Report::Rotated.tell(&self.endpoint);
+            self.report(&Report::Rotated);
         }
     }
 

@@ -64,6 +64,7 @@ pub(crate) struct Config {
     transport: Option<Arc<dyn Transport>>,
     /// Where `check` keeps what was asked.
     seed: Option<u64>,
+    name: Option<Arc<str>>,
     /// After a fork: what the parent held.
     forked: Option<Option<Arc<Held>>>,
     /// The first mistake that a setter could not tell of.
@@ -112,6 +113,7 @@ impl<T> Builder<T> {
             clock: Clock::System,
             transport: None,
             seed: None,
+            name: None,
             forked: None,
             mistake: None,
         };
@@ -223,6 +225,13 @@ impl<T> Builder<T> {
         self
     }
 
+    /// The name by which logs and metrics tell this client from others of the program: the field and label `client`. By default
+    /// it is the app id.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = Some(name.into()).filter(|name| !name.is_empty()).map(Into::into);
+        self
+    }
+
     /// Who sends, such as `acme-sdk/1.2`: the `User-Agent` (RFC 9110 10.1.5) of token requests and of this client's calls,
     /// with ours behind it: `acme-sdk/1.2 evertoken/0.1.0`. By default it is ours alone, or what an `http_client` has. A
     /// call with a `User-Agent` of its own keeps it.
@@ -309,6 +318,7 @@ impl<T> Builder<T> {
             clock,
             transport,
             seed,
+            name,
             forked,
             mistake,
             timeout: _,
@@ -380,6 +390,7 @@ impl<T> Builder<T> {
             policy,
             runtime,
             seed,
+            name,
             revocation,
             members: Mutex::default(),
         });

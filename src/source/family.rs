@@ -29,6 +29,8 @@ pub(crate) struct Family {
     pub(super) policy: RenewalPolicy,
     pub(super) runtime: Option<Handle>,
     pub(super) seed: Option<u64>,
+    /// What logs and metrics call the client.
+    pub(super) name: Option<Arc<str>>,
     /// Where tokens are revoked by `shutdown`, if they are.
     pub(super) revocation: Option<Revocation>,
     pub(super) members: Mutex<Members>,
@@ -85,7 +87,8 @@ impl Family {
                     self.policy.clone(),
                     self.runtime.clone(),
                     self.seed,
-                );
+                )
+                .named(self.name.clone());
                 if members.closed {
                     refresher.close();
                 }

@@ -25,7 +25,7 @@ use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::grant::NonceOf;
 use crate::origin::TrustedOrigins;
-use crate::renewal::{self, AccessToken, Events, GRACE, Held, Invalidation, Look, Refresher, Status};
+use crate::renewal::{AccessToken, Events, GRACE, Held, Invalidation, Look, Refresher, Status};
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
@@ -202,7 +202,7 @@ impl TokenSource {
         let outcome = outcome.await;
         let length = waited();
         if !length.is_zero() {
-            renewal::waited(length, outcome.is_ok());
+            self.refresher().waited(length, outcome.is_ok());
         }
         match outcome {
             Ok(Some(token)) => Ok(token),

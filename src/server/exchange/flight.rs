@@ -55,7 +55,8 @@ impl Flight {
         self.landed = true;
         if let Some(settled) = settled {
             let server = self.asked.endpoint.server();
-            telemetry::settled(&server, &self.credentials.app_id, settled.as_ref().map(drop));
+            let audience = self.asked.endpoint.grant_request().audience.as_deref();
+            telemetry::settled(&server, audience, &self.credentials.app_id, settled.as_ref().map(drop));
         }
     }
 

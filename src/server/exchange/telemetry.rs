@@ -3,7 +3,8 @@
 use crate::error::Error;
 
 /// A token request for a customer has ended.
-pub(super) fn settled(server: &str, app_id: &str, outcome: Result<(), &Error>) {
+#[cfg_attr(not(feature = "metrics"), expect(unused_variables, reason = "a label of the metrics"))]
+pub(super) fn settled(server: &str, audience: Option<&str>, app_id: &str, outcome: Result<(), &Error>) {
     match outcome {
         Ok(()) => tracing::debug!(target: "evertoken", server, app_id = ?app_id, "token got for an app"),
         Err(error) => {
@@ -12,9 +13,11 @@ pub(super) fn settled(server: &str, app_id: &str, outcome: Result<(), &Error>) {
     }
     #[cfg(feature = "metrics")]
     {
-        let outcome = outcome.map_or_else(|error| format!("{:?}", error.kind()), |()| "Issued".to_owned());
-        let server = server.to_owned();
-        metrics::counter!("evertoken_exchange_requests_total", "server" => server, "outcome" => outcome)
-            .increment(1);
+        let outcome = outcome.map_or_else(|error| error.kind().as_str(), |()| "issued");
+        let (server, audience) = (server.to_owned(), audience.unwrap_or_default().to_owned());
+        metrics::counter!(
+            "evertoken_exchange_requests_total", "audience" => audience, "server" => server, "outcome" => outcome
+        )
+        .increment(1);
     }
 }
