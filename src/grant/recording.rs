@@ -27,8 +27,8 @@ pub(crate) const SIGNED: &str = "a signed assertion";
 /// What is kept of requests and answers: neither a secret nor a token.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Recorded {
-    /// How the client authenticated last, answered or not; `None` before the token endpoint was asked.
-    pub(crate) method: Option<&'static str>,
+    /// How the client authenticated, answered or not, each way once and the last one last.
+    pub(crate) methods: Vec<&'static str>,
     /// By the last answer that has a `Date`.
     pub(crate) skew: Option<Skew>,
     /// Whether there was any answer.
@@ -188,7 +188,12 @@ impl Transport for Recorder {
             form: request.body().clone(),
             proof: request.headers().get(PROOF).cloned(),
         });
-        self.recording.lock().method = sent.is_some().then(|| method_of(&request));
+        if sent.is_some() {
+            let method = method_of(&request);
+            let methods = &mut self.recording.lock().methods;
+            methods.retain(|known| *known != method);
+            methods.push(method);
+        }
         Box::pin(async move {
             let began = self.clock.now().wall;
             let response = self.by.send(request).await?;
@@ -213,6 +218,13 @@ fn method_of(request: &Request<Bytes>) -> &'static str {
         SIGNED
     } else {
         "mutual TLS"
+    }
+}
+
+impl Recorded {
+    /// Returns how the client authenticated last, None before the token endpoint was asked.
+    pub(crate) fn method(&self) -> Option<&'static str> {
+        self.methods.last().copied()
     }
 }
 

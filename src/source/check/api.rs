@@ -8,6 +8,7 @@ use reqwest::redirect::Policy;
 use url::Url;
 
 use super::{Diagnosis, Level};
+use crate::api_error::{Effect, call_failed};
 use crate::clock::system_time;
 use crate::error::Result;
 use crate::grant::TokenResponse;
@@ -94,7 +95,8 @@ impl Api {
         loop {
             let mut headers = HeaderMap::new();
             source.sign(token, &Method::GET, &self.url)?.put_into(&mut headers);
-            let answer = self.http.get(self.url.clone()).headers(headers).send().await?;
+            let answer = self.http.get(self.url.clone()).headers(headers).send().await;
+            let answer = answer.map_err(|error| call_failed(error, Effect::Once))?;
             let has_nonce = source.note_nonce(&self.url, answer.headers());
             if answer.status() != StatusCode::UNAUTHORIZED || !has_nonce || repeated {
                 return Ok((answer.status(), answer.headers().clone()));

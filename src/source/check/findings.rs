@@ -55,21 +55,24 @@ pub(super) fn granted(
     outcome: Result<&TokenResponse, &Error>,
     bound: bool,
 ) {
-    let Recorded { answers, method, .. } = recorded;
+    let (Recorded { answers, methods, .. }, method) = (recorded, recorded.method());
     match (outcome, &answers[..]) {
         (Err(error), _) => {
             diagnosis.fail("token", error);
-            let method = method.map_or("nothing was sent".to_owned(), |method| format!("sent by {method}"));
-            diagnosis.add(Level::Ok, "auth", method);
+            let sent = match &methods[..] {
+                [] => "nothing was sent".to_owned(),
+                methods => format!("sent by {}", methods.join(", then by ")),
+            };
+            diagnosis.add(Level::Ok, "auth", sent);
         }
         // Without a nonce to repeat there is one other reason to ask again.
-        (Ok(_), [_, .., last]) if !bound && *method == Some(BASIC) => {
+        (Ok(_), [_, .., last]) if !bound && method == Some(BASIC) => {
             let text =
                 format!("granted by {} only after a refusal: it takes id and secret as they are", last.url);
             diagnosis.add(Level::Warn, "token", text);
             diagnosis.advise("set `ClientAuth::ClientSecretBasicRaw`");
         }
-        (Ok(_), [_, .., last]) if !bound && *method == Some(POST) => {
+        (Ok(_), [_, .., last]) if !bound && method == Some(POST) => {
             let text = format!("granted by {} only after a refusal, by {POST}", last.url);
             diagnosis.add(Level::Warn, "token", text);
             diagnosis.advise(format!("set `client_auth` to {POST}"));

@@ -220,7 +220,7 @@ impl TokenSource {
             }
         }
 
-        let Recorded { method, answers, .. } = &recorded;
+        let (answers, method) = (&recorded.answers, recorded.method());
         let has_issuer = family.endpoint.has_issuer();
         if !has_issuer {
             diagnosis.add(Level::Ok, "discovery", "none: the token endpoint is given by `token_url`");
@@ -240,7 +240,7 @@ impl TokenSource {
             scope(&mut diagnosis, request, response);
             audience(&mut diagnosis, request, answer.and_then(|answer| answer.claims.as_ref()));
         }
-        clock(&mut diagnosis, &recorded, family.dpop.is_some() || *method == Some(SIGNED));
+        clock(&mut diagnosis, &recorded, family.dpop.is_some() || method == Some(SIGNED));
         if let Ok(response) = &outcome {
             quota(&mut diagnosis, response.quotas.first());
             match api {
@@ -261,7 +261,9 @@ impl TokenSource {
 
     /// The way in which a secret was sent and refused, and the other one, if the server may know it.
     fn other_way(&self, recorded: &Recorded) -> Option<(&'static str, ClientAuth, &'static str)> {
-        let (refused, auth, name) = match recorded.method? {
+        // Otherwise both have been tried.
+        let [only] = recorded.methods[..] else { return None };
+        let (refused, auth, name) = match only {
             BASIC => (BASIC, ClientAuth::ClientSecretPost, POST),
             POST => (POST, ClientAuth::ClientSecretBasic, BASIC),
             _ => return None,
