@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use evertoken::http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
-use evertoken::http::{HeaderMap, Method};
+use evertoken::http::{HeaderMap, Method, StatusCode};
 use evertoken::reqwest::{self, Response};
 use evertoken::server::{
-    CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, Introspection, RequireScope, Usage,
-    UsageBatch, UsageSink, Verifier, Written,
+    CallOutcome, Caller, CallerLayer, ClientCertificate, Exchange, Introspection, RequireScope, StatusClass,
+    Usage, UsageBatch, UsageSink, Verifier, Written,
 };
 use evertoken::testing::{AuthServer, Fault, ManualClock, Signing};
 use evertoken::{ApiKey, Client, ClientBuilder, Dpop, TokenSource};
@@ -78,6 +78,10 @@ impl Api {
             .route("/write", get(whoami).layer(RequireScope::new("orders:read orders:write").unwrap()))
             .nest("/guarded", guarded)
             .route("/never", get(move || never(hold.clone())))
+            .route(
+                "/status/{status}",
+                get(|Path(status): Path<u16>| async move { StatusCode::from_u16(status).unwrap() }),
+            )
             .nest("/nested", nested)
             .layer(layer(&server, verifier, exchange));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -534,6 +538,28 @@ async fn every_call_is_counted_by_whose_it_is_and_what_became_of_it() {
     ]);
     let nobody = BTreeMap::from([(CallOutcome::Unauthorized, 1), (CallOutcome::Malformed, 1)]);
     assert_eq!(ledger.calls(), BTreeMap::from([(None, nobody), (Some("app".to_owned()), app)]));
+}
+
+/// Nobody is to pay for a failure of the API.
+#[tokio::test]
+async fn a_call_that_the_api_fails_is_not_counted_as_accepted() {
+    let ledger = Ledger::default();
+    let usage = Usage::builder(ledger.clone()).interval(Duration::from_secs(3600)).start().unwrap();
+    let api =
+        Api::start(|_, verifier, exchange| CallerLayer::new(verifier).exchange(exchange).usage(&usage)).await;
+    let known = basic("app", "secret");
+    for status in ["502", "502", "502", "200", "404", "999"] {
+        api.get(&format!("/status/{status}"), &[("authorization", &known)]).await;
+    }
+    // A handler that panics: the connection ends without an answer.
+    let panicking = api.http.get(format!("{}/status/7", api.url)).header("authorization", &known);
+    panicking.send().await.unwrap_err();
+    usage.shutdown().await.unwrap();
+    let app = BTreeMap::from([(CallOutcome::Accepted, 2), (CallOutcome::Failed, 5)]);
+    assert_eq!(ledger.calls(), BTreeMap::from([(Some("app".to_owned()), app)]));
+    let batches = ledger.0.lock().unwrap();
+    let responses = [(StatusClass::Success, 1), (StatusClass::ClientError, 1), (StatusClass::ServerError, 5)];
+    assert_eq!(batches[0].records[0].responses, BTreeMap::from(responses));
 }
 
 #[tokio::test]

@@ -23,7 +23,10 @@ pub use keys::{
 pub use layer::{CallerLayer, CallerService, RequireScope, ScopeService};
 pub use peer::PeerAddress;
 pub use refusal::{Refusal, RefusalKind};
-pub use usage::{CallOutcome, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord, UsageSink, Written};
+pub use usage::{
+    CallOutcome, StatusClass, StoredBatch, Usage, UsageBatch, UsageBuilder, UsageFile, UsageRecord,
+    UsageSink, Written,
+};
 pub use verifier::{
     ClientCertificate, Introspection, Profile, TokenAlgorithm, Verifier, VerifierBuilder, VerifierCondition,
 };

@@ -272,6 +272,40 @@ async fn this_process_forgets_whatever_the_outcome_and_knows_what_was_used() {
     assert_eq!(error.kind(), ErrorKind::Configuration);
 }
 
+/// The bill names who the key was issued for, without a word to the usage.
+#[tokio::test]
+async fn usage_learns_the_customer_of_each_key_that_is_issued_reset_or_listed() {
+    let scene = Scene::new().await;
+    let path = std::env::temp_dir().join(format!("evertoken-keys-usage-{}.jsonl", std::process::id()));
+    let admin = || Keys::builder(management(&scene.server, &scene.auth0, SCOPES), "acme_test").unwrap();
+    let earlier = admin().build();
+    let old = earlier.issue(NewKey::named("old").customer("Globex")).await.unwrap().info.app_id;
+
+    let usage = Usage::builder(UsageFile::new(&path)).start().unwrap();
+    let keys = admin().usage(&usage).build();
+    let issued = keys.issue(NewKey::named("new").customer("Initech")).await.unwrap().info.app_id;
+    let nobodys = keys.issue(NewKey::named("none")).await.unwrap().info.app_id;
+    let reset = earlier.issue(NewKey::named("reset").customer("Initrode")).await.unwrap().info.app_id;
+    let reset = keys.reset(&reset).await.unwrap().info.app_id;
+    let mut customers = Vec::new();
+    for listed in [false, true] {
+        if listed {
+            keys.list().await.unwrap();
+        }
+        for app_id in [&old, &issued, &nobodys, &reset] {
+            usage.call(Some(app_id), CallOutcome::Accepted, None);
+        }
+        usage.flush().await.unwrap();
+        let records = UsageFile::read(&path).unwrap().pop().unwrap().batch.records;
+        let of = |app_id| records.iter().find(|record| record.app_id.as_ref() == Some(app_id)).unwrap();
+        customers.push([&old, &issued, &nobodys, &reset].map(|app_id| of(app_id).customer.clone()));
+    }
+    std::fs::remove_file(&path).unwrap();
+    let [globex, initech, initrode] = ["Globex", "Initech", "Initrode"].map(|name| Some(name.to_owned()));
+    assert_eq!(customers[0], [None, initech.clone(), None, initrode.clone()]);
+    assert_eq!(customers[1], [globex, initech, None, initrode]);
+}
+
 /// A token that is still valid, and whose signature is still good.
 #[tokio::test]
 async fn a_revoked_app_s_tokens_are_refused_though_they_are_valid() {

@@ -119,6 +119,7 @@ impl Keys {
         let created =
             self.0.admin.create(&wanted).await.map_err(|error| said("no key was issued", &*error))?;
         tracing::info!(target: "evertoken", app_id = ?created.info.app_id, "key issued");
+        self.note_customer(&created.info);
         self.shown(created)
     }
 
@@ -132,6 +133,7 @@ impl Keys {
         if let Some(usage) = &self.0.usage {
             for key in &mut keys {
                 key.last_used = usage.last_used(&key.app_id);
+                self.note_customer(key);
             }
         }
         Ok(keys)
@@ -147,6 +149,7 @@ impl Keys {
         let outcome = self.0.admin.reset(app_id).await;
         let created = outcome.map_err(|error| said("the key was not reset", &*error))?;
         tracing::info!(target: "evertoken", ?app_id, now = ?created.info.app_id, "key reset");
+        self.note_customer(&created.info);
         self.shown(created)
     }
 
@@ -200,6 +203,13 @@ impl Keys {
         revocations.revoke(app_id).await
     }
 
+    /// Usage is to name the customer on the bill.
+    fn note_customer(&self, key: &KeyInfo) {
+        if let (Some(usage), Some(customer)) = (&self.0.usage, &key.customer) {
+            usage.note_customer(&key.app_id, customer);
+        }
+    }
+
     fn shown(&self, created: CreatedKey) -> Result<IssuedKey> {
         let key = ApiKey::issue(&self.0.prefix, &created.info.app_id, created.app_secret)?;
         Ok(IssuedKey { key, info: created.info })
@@ -225,7 +235,8 @@ impl KeysBuilder {
         self
     }
 
-    /// Where [`KeyInfo::last_used`] comes from.
+    /// Where [`KeyInfo::last_used`] comes from, and which learns the customer of each key that is issued, reset or listed:
+    /// call [`Keys::list`] once at the start, so that it knows those of earlier keys.
     pub fn usage(mut self, usage: &Usage) -> Self {
         self.0.usage = Some(usage.clone());
         self

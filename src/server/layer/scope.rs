@@ -45,7 +45,8 @@ pub struct ScopeService<S> {
 /// What came of it, for whoever counts.
 #[derive(Clone)]
 pub(super) struct Judged {
-    pub(super) outcome: CallOutcome,
+    /// What it was refused as; `None` if it was let through.
+    pub(super) refused: Option<CallOutcome>,
     pub(super) scope: Arc<str>,
 }
 
@@ -107,7 +108,7 @@ where
                 let mut response = answer.await?;
                 // One within this one may have refused it.
                 if response.extensions().get::<Judged>().is_none() {
-                    response.extensions_mut().insert(Judged { outcome: CallOutcome::Accepted, scope });
+                    response.extensions_mut().insert(Judged { refused: None, scope });
                 }
                 Ok(response)
             });
@@ -119,7 +120,7 @@ where
         let refusal = refusal.of_scope(&scope);
         Box::pin(async move {
             let mut response = challenges.answer::<R>(&refusal);
-            response.extensions_mut().insert(Judged { outcome: outcome(&refusal), scope });
+            response.extensions_mut().insert(Judged { refused: Some(outcome(&refusal)), scope });
             Ok(response)
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::doorman::Doorman;
@@ -56,10 +56,14 @@ where
             if let Some(caller) = &caller {
                 parts.extensions.insert(caller.clone());
             }
-            let mut admitted = Admitted { doorman, caller, judged: None };
-            let response = inner.call(Request::from_parts(parts, body)).await?;
-            admitted.judged = response.extensions().get::<Judged>().cloned();
-            Ok(response)
+            let mut admitted = Admitted { doorman, caller, status: None, judged: None };
+            let outcome = inner.call(Request::from_parts(parts, body)).await;
+            admitted.status = Some(match &outcome {
+                Ok(response) => response.status(),
+                Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            });
+            admitted.judged = outcome.as_ref().ok().and_then(|response| response.extensions().get()).cloned();
+            outcome
         })
     }
 }
@@ -68,16 +72,24 @@ where
 struct Admitted {
     doorman: Arc<Doorman>,
     caller: Option<Caller>,
+    /// `None` until there is an answer.
+    status: Option<StatusCode>,
     judged: Option<Judged>,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let (outcome, scope) = match &self.judged {
-            Some(Judged { outcome, scope }) => (*outcome, Some(&**scope)),
-            None => (CallOutcome::Accepted, None),
-        };
-        self.doorman.count(self.caller.as_ref().map(Caller::app_id), outcome, scope);
+        let Some(usage) = &self.doorman.usage else { return };
+        let app_id = self.caller.as_ref().map(Caller::app_id);
+        let scope = self.judged.as_ref().map(|judged| &*judged.scope);
+        match self.judged.as_ref().and_then(|judged| judged.refused) {
+            Some(outcome) => usage.call(app_id, outcome, scope),
+            // A handler that panics gives no answer; the server in front of it makes that a failure.
+            None if std::thread::panicking() => {
+                usage.answered(app_id, Some(StatusCode::INTERNAL_SERVER_ERROR), scope);
+            }
+            None => usage.answered(app_id, self.status, scope),
+        }
     }
 }
 

@@ -1,15 +1,18 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What became of a call of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallOutcome {
-    /// It was let through.
+    /// It was let through, and not answered with a 5xx.
     Accepted,
+    /// It was let through, and the API failed: it answered with a 5xx.
+    Failed,
     /// It could not be understood (400).
     Malformed,
     /// Its token or credentials were none, or were refused (401).
@@ -27,6 +30,7 @@ impl CallOutcome {
     pub fn name(self) -> &'static str {
         match self {
             CallOutcome::Accepted => "accepted",
+            CallOutcome::Failed => "failed",
             CallOutcome::Malformed => "malformed",
             CallOutcome::Unauthorized => "unauthorized",
             CallOutcome::Forbidden => "forbidden",
@@ -34,26 +38,84 @@ impl CallOutcome {
             CallOutcome::Unavailable => "unavailable",
         }
     }
+
+    /// Whether the caller has shown that the app id is its own.
+    pub(super) fn is_authenticated(self) -> bool {
+        matches!(self, CallOutcome::Accepted | CallOutcome::Failed | CallOutcome::Forbidden)
+    }
+}
+
+/// How a call that was let through was answered: the first digit of the status (RFC 9110 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StatusClass {
+    /// 1xx, such as a switch of protocols.
+    #[serde(rename = "1xx")]
+    Informational,
+    /// 2xx.
+    #[serde(rename = "2xx")]
+    Success,
+    /// 3xx.
+    #[serde(rename = "3xx")]
+    Redirection,
+    /// 4xx: the API itself refused it.
+    #[serde(rename = "4xx")]
+    ClientError,
+    /// 5xx, also from a gateway on the way.
+    #[serde(rename = "5xx")]
+    ServerError,
+    /// The caller went away before there was an answer.
+    #[serde(rename = "none")]
+    Unanswered,
+}
+
+impl StatusClass {
+    /// Returns the class of a status. A status beyond 5xx counts as 5xx (RFC 9110 15).
+    pub fn of(status: Option<StatusCode>) -> Self {
+        match status.map(|status| status.as_u16() / 100) {
+            None => Self::Unanswered,
+            Some(1) => Self::Informational,
+            Some(2) => Self::Success,
+            Some(3) => Self::Redirection,
+            Some(4) => Self::ClientError,
+            Some(_) => Self::ServerError,
+        }
+    }
+
+    /// Returns its name in batches: `2xx`, `5xx`, `none`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+            Self::Unanswered => "none",
+        }
+    }
 }
 
 /// The use of one app id in the time of a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct UsageRecord {
     /// `None` for calls that named no app id, and for all that found no room of their own.
     pub app_id: Option<String>,
-    /// To whom the bill goes, by [`UsageBuilder::customer`](super::UsageBuilder::customer).
+    /// To whom the bill goes, by [`UsageBuilder::customer`](super::UsageBuilder::customer) or as the key was issued.
     pub customer: Option<String>,
     /// How many calls, by what became of them.
     pub calls: BTreeMap<CallOutcome, u64>,
-    /// Of those that were let through, how many by the scope that they needed; without a scope they are not in here.
+    /// Of those that were let through, how many by the class of the status that they were answered with.
+    #[serde(default)]
+    pub responses: BTreeMap<StatusClass, u64>,
+    /// Of those that were accepted, how many by the scope that they needed; without a scope they are not in here.
     pub scopes: BTreeMap<String, u64>,
     /// How many access tokens the exchange got on its behalf.
     pub tokens_issued: u64,
     /// What [`Usage::record`](super::Usage::record) added, by unit.
     pub units: BTreeMap<String, u64>,
-    /// When it was last used, whatever came of it.
-    #[serde(serialize_with = "rfc3339")]
+    /// When it was last used. A refused secret or token is no use: `None` if there was nothing else.
+    #[serde(serialize_with = "rfc3339", deserialize_with = "parsed")]
     pub last_used: Option<SystemTime>,
 }
 
@@ -67,10 +129,12 @@ impl UsageRecord {
     pub(super) fn is_known(&self) -> bool {
         self.tokens_issued > 0
             || !self.units.is_empty()
-            || self
-                .calls
-                .keys()
-                .any(|outcome| matches!(outcome, CallOutcome::Accepted | CallOutcome::Forbidden))
+            || self.calls.keys().any(|outcome| outcome.is_authenticated())
+    }
+
+    /// Whether nothing was counted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.units.is_empty() && self.tokens_issued == 0
     }
 }
 
@@ -87,7 +151,8 @@ pub struct UsageBatch {
     pub sequence: u64,
     /// Where it begins.
     pub from: SystemTime,
-    /// Where it ends, and the next one begins.
+    /// Where it ends, and the next one begins; if the wall clock is set back meanwhile, the next one begins by the new
+    /// time. It is never before `from`.
     pub until: SystemTime,
     /// One for each app id, in the order of their names.
     pub records: Vec<UsageRecord>,
@@ -96,7 +161,8 @@ pub struct UsageBatch {
 }
 
 impl UsageBatch {
-    /// As JSON lines, one for each record.
+    /// Returns it as JSON lines, one for each record. Each of them has the number of all in `records`, so that a reader
+    /// can tell a whole batch from one whose writer was killed: [`UsageFile::read`](super::UsageFile::read) does.
     pub fn to_json_lines(&self) -> String {
         #[derive(Serialize)]
         struct Line<'a> {
@@ -106,6 +172,8 @@ impl UsageBatch {
             from: SystemTime,
             #[serde(serialize_with = "rfc3339_moment")]
             until: SystemTime,
+            records: usize,
+            overflowed: u64,
             #[serde(flatten)]
             record: &'a UsageRecord,
         }
@@ -116,6 +184,8 @@ impl UsageBatch {
                 sequence: self.sequence,
                 from: self.from,
                 until: self.until,
+                records: self.records.len(),
+                overflowed: self.overflowed,
                 record,
             };
             // It has names and numbers only, of which none can fail.
@@ -131,6 +201,11 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
         Some(time) => rfc3339_moment(time, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+pub(super) fn parsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.as_deref().and_then(crate::server::time::parse_rfc3339))
 }
 
 fn rfc3339_moment<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use super::sink::UsageSink;
@@ -34,7 +34,9 @@ impl UsageBuilder {
         }
     }
 
-    /// To whom the bill for an app id goes. It is asked once for each app id and batch; by default nobody is named.
+    /// To whom the bill for an app id goes. It is asked once for each app id and batch. Where it returns `None`, and by
+    /// default, it is the customer that the key was issued with, as far as [`Keys`](crate::server::Keys) with this usage
+    /// issued or listed it.
     pub fn customer(mut self, of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.customers = Arc::new(of);
         self
@@ -75,7 +77,11 @@ impl UsageBuilder {
                 "`interval`, `patience` and `capacity` of usage must be above 0",
             ));
         }
-        let count = Arc::new(Count { table: Table::new(self.capacity), clock: self.clock });
+        let count = Arc::new(Count {
+            table: Table::new(self.capacity),
+            customers: RwLock::default(),
+            clock: self.clock,
+        });
         let task = Task::new(count.clone(), self.sink, self.customers, self.interval, self.patience)?;
         Ok(Usage { count, running: Arc::new(Running::start(task)?) })
     }

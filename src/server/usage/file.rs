@@ -1,17 +1,21 @@
+//! A sink that appends batches to a file. What reads them back is in `read.rs`.
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::UsageBatch;
+use super::read::{self, StoredBatch};
 use super::sink::{UsageSink, Written};
 
 /// A [`UsageSink`] that appends to a file: JSON lines, one for each app id and batch, on disk (`fsync`) before it counts as
 /// written.
 ///
 /// The file is opened anew for each batch, so that it may be rotated by renaming it. What of a batch that failed came to be
-/// written is taken back before it is tried again, and one that came to be written after all is not written twice. After a crash the last line may be torn: the next line starts on its
-/// own, and a reader skips what is no JSON. Each process needs a file of its own.
+/// written is taken back before it is tried again, and one that came to be written after all is not written twice. A process
+/// that is killed while it writes leaves a part of a batch, whose last line may be torn: the next line starts on its own, and
+/// [`read`](Self::read) reports which batches are whole. Each process needs a file of its own.
 #[derive(Debug, Clone)]
 pub struct UsageFile {
     path: PathBuf,
@@ -20,9 +24,20 @@ pub struct UsageFile {
 }
 
 impl UsageFile {
-    /// A file that is made when the first batch comes.
+    /// A file that is made when the first batch comes, on Unix for its owner alone (0600): app ids and customers are nobody
+    /// else's business. The permissions of one that is there already stay as they are.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self { path: path.as_ref().to_owned(), last: Arc::default() }
+    }
+
+    /// Reads all batches of a file back, in their order, with those that were only written in part marked as such. A batch
+    /// that is there more than once, in whole or in part, is returned once. It blocks the thread, and has the whole file
+    /// in memory: rotate files that are kept for long.
+    ///
+    /// # Errors
+    /// If the file cannot be read. Lines that are no records are skipped.
+    pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<StoredBatch>> {
+        read::read(path.as_ref())
     }
 }
 
@@ -50,7 +65,11 @@ impl UsageFile {
 
 fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     let is_new = !path.exists();
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
     if is_new {
         // Before anything is in it that a failure would leave there.
         sync_folder(path)?;
@@ -142,6 +161,22 @@ mod tests {
         append(&path, b"{\"n\":4}\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"n\":4}\n");
         assert!(append(&folder.0, b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_its_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = Folder::new("owner");
+        let path = folder.0.join("usage.jsonl");
+        append(&path, b"{}\n").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        // Whoever opens it to a group means it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        append(&path, b"{}\n").unwrap();
+        assert_eq!(mode(&path), 0o640);
     }
 
     /// A disk that is full, as Linux plays it.

@@ -51,12 +51,17 @@ impl Table {
         Self { shards: Default::default(), hasher: RandomState::new(), most, last_used }
     }
 
-    /// Counts something for an app id.
-    pub(super) fn count(&self, app_id: Option<&str>, now: SystemTime, count: impl FnOnce(&mut UsageRecord)) {
+    /// Counts something for an app id, which was `used` then, or not at all.
+    pub(super) fn count(
+        &self,
+        app_id: Option<&str>,
+        used: Option<SystemTime>,
+        count: impl FnOnce(&mut UsageRecord),
+    ) {
         let mut shard = self.shard(app_id.unwrap_or_default());
         let shard = &mut *shard;
         let counted = |record: &mut UsageRecord| {
-            record.last_used = record.last_used.max(Some(now));
+            record.last_used = record.last_used.max(used);
             count(record);
         };
         let Some(app_id) = app_id else { return counted(&mut shard.other) };
@@ -95,7 +100,7 @@ impl Table {
             }
         }
         drained.records.sort_by(|one, other| one.app_id.cmp(&other.app_id));
-        if other.last_used.is_some() {
+        if !other.is_empty() {
             drained.records.insert(0, other);
         }
         drained
@@ -138,6 +143,10 @@ fn merge(into: &mut UsageRecord, from: UsageRecord) {
     from.scopes.iter().for_each(|(scope, calls)| add(&mut into.scopes, scope, *calls));
     from.units.iter().for_each(|(unit, number)| add(&mut into.units, unit, *number));
     into.tokens_issued = into.tokens_issued.saturating_add(from.tokens_issued);
+    for (class, calls) in from.responses {
+        let sum = into.responses.entry(class).or_insert(0);
+        *sum = sum.saturating_add(calls);
+    }
     into.last_used = into.last_used.max(from.last_used);
 }
 
@@ -149,7 +158,7 @@ mod tests {
     use super::*;
 
     fn call(table: &Table, app_id: &str, outcome: CallOutcome) {
-        table.count(Some(app_id), UNIX_EPOCH, |record| *record.calls.entry(outcome).or_insert(0) += 1);
+        table.count(Some(app_id), Some(UNIX_EPOCH), |record| *record.calls.entry(outcome).or_insert(0) += 1);
     }
 
     fn sum(drained: &Drained) -> u64 {
@@ -213,7 +222,7 @@ mod tests {
         add(&mut names, "unit-00", u64::MAX);
         assert_eq!(names["unit-00"], u64::MAX);
         let table = Table::new(32);
-        table.count(Some(&"x".repeat(LONGEST + 1)), UNIX_EPOCH, |record| record.tokens_issued += 1);
+        table.count(Some(&"x".repeat(LONGEST + 1)), Some(UNIX_EPOCH), |record| record.tokens_issued += 1);
         let drained = table.drain();
         assert_eq!(
             (drained.records.len(), drained.records[0].app_id.is_none(), drained.overflowed),
@@ -225,7 +234,8 @@ mod tests {
     fn the_last_use_is_the_latest() {
         let table = Table::new(32);
         for seconds in [5, 9, 7] {
-            table.count(Some("app"), UNIX_EPOCH + Duration::from_secs(seconds), |_| {});
+            table.count(Some("app"), Some(UNIX_EPOCH + Duration::from_secs(seconds)), |_| {});
+            call(&table, "app", CallOutcome::Unauthorized);
         }
         let last = Some(UNIX_EPOCH + Duration::from_secs(9));
         assert_eq!(table.last_used("app"), last);

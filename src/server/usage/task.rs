@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Count;
 use super::batch::UsageBatch;
@@ -47,21 +47,35 @@ impl Task {
     }
 
     /// Until nobody counts any more or the end is asked for; then what is left is handed on.
-    async fn run(mut self, mut ending: watch::Receiver<bool>) -> Result<()> {
+    async fn run(
+        mut self,
+        mut ending: watch::Receiver<bool>,
+        mut flushes: mpsc::Receiver<Flush>,
+    ) -> Result<()> {
         let clock = self.count.clock.clone();
         let mut pause = self.interval;
         loop {
-            tokio::select! {
+            let flush = tokio::select! {
                 biased;
                 _ = ending.wait_for(|ending| *ending) => break,
-                () = clock.wait(pause) => {}
-            }
-            pause = match self.hand_on().await {
+                Some(flush) = flushes.recv() => Some(flush),
+                () = clock.wait(pause) => None,
+            };
+            let outcome = match flush {
+                Some(_) => self.hand_on_all().await,
+                None => self.hand_on().await,
+            };
+            pause = match outcome {
                 Ok(()) => self.interval,
                 Err(_) if pause < self.interval => (pause * 2).min(self.interval),
                 Err(_) => FIRST_PAUSE.min(self.interval),
             };
+            if let Some(flush) = flush {
+                let _ = flush.send(outcome);
+            }
         }
+        // Whoever waits for a flush now waits for the end.
+        drop(flushes);
         self.end().await
     }
 
@@ -70,19 +84,18 @@ impl Task {
         let clock = self.count.clock.clone();
         let began = clock.now();
         loop {
-            let failure = match self.hand_on().await {
-                // What was pending has gone, and something may have come since.
-                Ok(()) => match self.hand_on().await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
+            let Err(failure) = self.hand_on_all().await else { return Ok(()) };
             if clock.now().since(&began) + FIRST_PAUSE >= self.patience {
                 return Err(failure);
             }
             clock.wait(FIRST_PAUSE).await;
         }
+    }
+
+    /// Hands on the batch that the sink has not taken yet, and what has been counted since.
+    async fn hand_on_all(&mut self) -> Result<()> {
+        self.hand_on().await?;
+        self.hand_on().await
     }
 
     /// The batch that the sink has not taken yet, else a new one. One without records is none.
@@ -119,19 +132,25 @@ impl Task {
         if drained.records.is_empty() {
             return None;
         }
-        let until = system_time(self.count.clock.now().wall);
+        let now = system_time(self.count.clock.now().wall);
         let mut records = drained.records;
+        // The wall clock may have been set back: the batch ends no earlier than it begins, and the next one begins by the
+        // new time.
+        let last_used = records.iter().filter_map(|record| record.last_used).max();
+        let until = now.max(self.from).max(last_used.unwrap_or(now));
         for record in &mut records {
             // What was counted must not go down with somebody else's code.
-            let customer =
-                |app_id| catch_unwind(AssertUnwindSafe(|| (self.customers)(app_id))).ok().flatten();
+            let customer = |app_id| {
+                let named = catch_unwind(AssertUnwindSafe(|| (self.customers)(app_id))).ok().flatten();
+                named.or_else(|| self.count.customer(app_id))
+            };
             record.customer = record.app_id.as_deref().and_then(customer);
         }
         self.sequence += 1;
         let batch = UsageBatch {
             instance: self.instance.clone(),
             sequence: self.sequence,
-            from: std::mem::replace(&mut self.from, until),
+            from: std::mem::replace(&mut self.from, now),
             until,
             records,
             overflowed: drained.overflowed,
@@ -141,9 +160,13 @@ impl Task {
     }
 }
 
+/// Where the outcome of a flush goes.
+type Flush = oneshot::Sender<Result<()>>;
+
 /// The task as its handles have it. With the last of them it ends, and hands on what is left.
 pub(super) struct Running {
     ending: watch::Sender<bool>,
+    flushes: mpsc::Sender<Flush>,
     outcome: watch::Receiver<Option<Result<()>>>,
 }
 
@@ -153,16 +176,32 @@ impl Running {
             Error::configuration("usage can be counted only within a tokio runtime").with_source(error)
         })?;
         let (ending, end) = watch::channel(false);
+        let (flushes, asked) = mpsc::channel(1);
         let (told, outcome) = watch::channel(None);
         runtime.spawn(async move {
-            let outcome = task.run(end).await;
+            let outcome = task.run(end, asked).await;
             told.send_replace(Some(outcome));
         });
-        Ok(Self { ending, outcome })
+        Ok(Self { ending, flushes, outcome })
+    }
+
+    /// Hands on what has been counted up to now.
+    pub(super) async fn flush(&self) -> Result<()> {
+        let (told, outcome) = oneshot::channel();
+        if self.flushes.send(told).await.is_ok()
+            && let Ok(outcome) = outcome.await
+        {
+            return outcome;
+        }
+        self.outcome().await
     }
 
     pub(super) async fn end(&self) -> Result<()> {
         self.ending.send_replace(true);
+        self.outcome().await
+    }
+
+    async fn outcome(&self) -> Result<()> {
         let mut outcome = self.outcome.clone();
         match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Ok(())),

@@ -268,6 +268,115 @@ async fn the_file_has_one_line_for_each_app_id_and_batch() {
 }
 
 #[tokio::test]
+async fn a_refused_secret_is_no_use_of_the_key() {
+    let scene = Scene::new();
+    let first = scene.clock.wall();
+    scene.accepted("app");
+    scene.pass(10).await;
+    for outcome in [CallOutcome::Unauthorized, CallOutcome::Throttled, CallOutcome::Unavailable] {
+        scene.usage.call(Some("app"), outcome, None);
+        scene.usage.call(Some("victim"), outcome, None);
+    }
+    let last_used = || ["app", "victim"].map(|app_id| scene.usage.last_used(app_id));
+    assert_eq!(last_used(), [Some(first), None]);
+    scene.pass(60).await;
+    assert_eq!(last_used(), [Some(first), None]);
+    let records = scene.sink.taken().remove(0).records;
+    assert_eq!((records[0].last_used, records[1].last_used), (Some(first), None));
+    assert_eq!((records[1].app_id.as_deref(), records[1].total_calls()), (Some("victim"), 3));
+
+    // Nor of no key at all; it is counted all the same.
+    scene.usage.call(None, CallOutcome::Unauthorized, None);
+    scene.usage.flush().await.unwrap();
+    let record = scene.sink.taken().pop().unwrap().records.remove(0);
+    assert_eq!((record.app_id, record.last_used, record.calls[&CallOutcome::Unauthorized]), (None, None, 1));
+
+    scene.usage.answered(Some("app"), Some(StatusCode::BAD_GATEWAY), None);
+    assert_eq!(scene.usage.last_used("app"), Some(scene.clock.wall()), "the key was used, though in vain");
+}
+
+#[tokio::test]
+async fn a_failure_of_the_api_is_told_from_what_it_answered() {
+    let scene = Scene::new();
+    for status in [200, 204, 304, 404, 422, 500, 502, 502, 502, 503, 599, 600] {
+        let status = StatusCode::from_u16(status).unwrap();
+        scene.usage.answered(Some("app"), Some(status), Some("read"));
+    }
+    scene.usage.answered(Some("app"), None, None);
+    scene.usage.flush().await.unwrap();
+    let record = scene.sink.taken().remove(0).records.remove(0);
+    assert_eq!(record.calls, BTreeMap::from([(CallOutcome::Accepted, 6), (CallOutcome::Failed, 7)]));
+    assert_eq!(record.scopes["read"], 5);
+    let responses = record.responses.iter().map(|(class, calls)| (class.as_str(), *calls));
+    let expected = [("2xx", 2), ("3xx", 1), ("4xx", 2), ("5xx", 7), ("none", 1)];
+    assert_eq!(responses.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn no_batch_ends_before_it_begins_when_the_clock_is_set_back() {
+    let scene = Scene::new();
+    let start = scene.clock.wall();
+    scene.pass(30).await;
+    scene.accepted("before");
+    scene.clock.set_wall(start - Duration::from_secs(3600));
+    scene.accepted("after");
+    scene.pass(30).await;
+    let last_used = scene.usage.last_used("after").unwrap();
+    assert!(last_used < start, "by the new time");
+    scene.accepted("later");
+    scene.pass(60).await;
+    // And forth.
+    scene.clock.set_wall(start + Duration::from_secs(3600));
+    scene.accepted("ahead");
+    scene.pass(60).await;
+    let taken = scene.sink.taken();
+    assert_eq!(taken.len(), 3);
+    for batch in &taken {
+        assert!(batch.from <= batch.until, "{batch:?}");
+        assert!(batch.records.iter().all(|record| record.last_used.unwrap() <= batch.until), "{batch:?}");
+    }
+    assert_eq!((taken[0].from, taken[0].until), (start, start + Duration::from_secs(30)));
+    assert_eq!(taken[1].from, start - Duration::from_secs(3570));
+    assert_eq!(taken[1].until - Duration::from_secs(60), taken[1].from);
+    assert_eq!(taken[2].from, taken[1].until);
+}
+
+#[tokio::test]
+async fn a_flush_hands_on_what_was_counted_and_the_count_goes_on() {
+    let scene = Scene::new();
+    scene.usage.flush().await.unwrap();
+    scene.accepted("app");
+    scene.sink.does([Does::Fail]);
+    let error = scene.usage.flush().await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("batch 1"), "{error}");
+    scene.accepted("app");
+    scene.usage.flush().await.unwrap();
+    assert_eq!((scene.calls(), scene.sink.offered()), (2, vec![1, 1, 2]));
+    scene.accepted("app");
+    scene.pass(60).await;
+    assert_eq!(scene.calls(), 3);
+    scene.accepted("app");
+    let (flushed, ended) = tokio::join!(scene.usage.flush(), scene.usage.shutdown());
+    flushed.and(ended).unwrap();
+    scene.usage.flush().await.unwrap();
+    assert_eq!(scene.calls(), 4);
+}
+
+#[tokio::test]
+async fn the_customer_of_an_issued_key_is_named_unless_the_builder_names_another() {
+    let scene = Scene::new();
+    for (app_id, customer) in [("solo", "Initech"), ("acme-1", "Initrode"), ("boom", "Globex")] {
+        scene.usage.note_customer(app_id, customer);
+        scene.accepted(app_id);
+    }
+    scene.accepted("other");
+    scene.usage.flush().await.unwrap();
+    let records = scene.sink.taken().remove(0).records;
+    let customers = records.iter().map(|record| record.customer.as_deref());
+    assert_eq!(customers.collect::<Vec<_>>(), [Some("acme"), Some("Globex"), None, Some("Initech")]);
+}
+
+#[tokio::test]
 async fn metrics_tell_the_same_by_customer() {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
