@@ -571,3 +571,80 @@ async fn a_guard_without_a_layer_around_it_lets_nobody_through() {
         assert!(RequireScope::new(bad).is_err(), "{bad}");
     }
 }
+
+/// An API with a verifier that remembers one token only, and an exchange that holds many more.
+async fn forgetful(
+    opaque: bool,
+    clock: &Arc<ManualClock>,
+    shared: &Arc<Mutex<Option<(Verifier, Exchange)>>>,
+) -> Api {
+    let (own, out) = (clock.clone(), shared.clone());
+    let api = Api::start(move |server, _, _| {
+        server.set_opaque(opaque);
+        let mut verifier =
+            Verifier::builder(server.issuer()).audience(server.audience()).clock(own.clone()).remembered(1);
+        if opaque {
+            verifier = verifier.introspection(Introspection::new(AuthServer::APP_ID, AuthServer::APP_SECRET));
+        }
+        let verifier = verifier.build().unwrap();
+        let exchange = Exchange::builder(server.issuer()).audience(server.audience()).clock(own);
+        let exchange = exchange.build().unwrap();
+        *out.lock().unwrap() = Some((verifier.clone(), exchange.clone()));
+        CallerLayer::new(verifier).exchange(exchange)
+    })
+    .await;
+    for customer in 0..30 {
+        api.server.register(&format!("app-{customer}"), "secret");
+    }
+    api
+}
+
+#[tokio::test]
+async fn customers_beyond_what_the_verifier_remembers_are_served_in_an_outage() {
+    for opaque in [true, false] {
+        let (clock, shared) = (Arc::new(ManualClock::new(SystemTime::now())), Arc::default());
+        let api = forgetful(opaque, &clock, &shared).await;
+        let (verifier, exchange) = shared.lock().unwrap().clone().unwrap();
+        let call = async |id: &str| {
+            let answer = api.get("/whoami", &[("authorization", &basic(id, "secret"))]).await;
+            answer.status().as_u16()
+        };
+        let names: Vec<String> = (0..30).map(|customer| format!("app-{customer}")).collect();
+        for name in &names {
+            assert_eq!(call(name).await, 200);
+        }
+        api.server.outage();
+        // What is asked about opaque tokens is to be asked again by now.
+        clock.advance(Duration::from_secs(60));
+        for name in &names {
+            assert_eq!(call(name).await, 200, "{name}, opaque: {opaque}");
+        }
+        // A purge concerns its app and no other.
+        verifier.purge("app-7");
+        assert_eq!((call("app-8").await, call("app-9").await), (200, 200));
+        assert_eq!(call("app-7").await, if opaque { 503 } else { 200 }, "a JWT is verified anew");
+        exchange.purge("app-8");
+        assert_eq!((call("app-8").await, call("app-9").await), (503, 200));
+        // No other secret gets what is kept.
+        let wrong = api.get("/whoami", &[("authorization", &basic("app-9", "wrong"))]).await;
+        assert_eq!(wrong.status(), 503);
+    }
+}
+
+/// The server's word on an opaque token ends it, whatever is kept of it.
+#[tokio::test]
+async fn what_is_kept_with_a_held_token_is_asked_about_when_its_time_has_come() {
+    let (clock, shared) = (Arc::new(ManualClock::new(SystemTime::now())), Arc::default());
+    let api = forgetful(true, &clock, &shared).await;
+    let call = async |id: &str| {
+        let answer = api.get("/whoami", &[("authorization", &basic(id, "secret"))]).await;
+        answer.status().as_u16()
+    };
+    for id in ["app-1", "app-2", "app-1", "app-2"] {
+        assert_eq!(call(id).await, 200);
+    }
+    assert_eq!(api.server.introspections(), 2, "each once within 30 s");
+    clock.advance(Duration::from_secs(31));
+    assert_eq!((call("app-1").await, call("app-2").await), (200, 200));
+    assert_eq!(api.server.introspections(), 4);
+}

@@ -33,3 +33,5 @@ pub(crate) use telemetry::waited;
 #[cfg(feature = "server")]
 pub(crate) use term::Term;
 pub use token::AccessToken;
+#[cfg(feature = "server")]
+pub(crate) use token::Note;

@@ -127,8 +127,9 @@ impl ExchangeBuilder {
         self
     }
 
-    /// How many tokens are held: 100,000 by default. Each takes about half a kilobyte beside its text. Beyond it, those go
-    /// that were used least.
+    /// How many tokens are held: 100,000 by default. Each takes about half a kilobyte beside its text, and with a
+    /// [`CallerLayer`](crate::server::CallerLayer) also what its claims take, which are kept with it: one to two kilobytes as
+    /// a rule. Beyond it, those go that were used least.
     pub fn capacity(mut self, customers: usize) -> Self {
         self.capacity = customers;
         self

@@ -106,7 +106,7 @@ impl Doorman {
                 Ok(token) => token,
                 Err(error) => return Err(refused(app_id, &error)),
             };
-            let vouched = self.verifier.vouch(token.as_str(), how).await;
+            let vouched = self.verifier.vouch(&token, how).await;
             let is_refused =
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
             // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be

@@ -1,6 +1,7 @@
 mod algorithm;
 mod builder;
 mod cache;
+mod held;
 mod introspector;
 mod jwks;
 mod jws;
@@ -18,6 +19,7 @@ use url::Url;
 use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
+use crate::renewal::AccessToken;
 use crate::server::caller::{Caller, How, Identity};
 use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
@@ -118,14 +120,8 @@ impl Verifier {
 
     /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
     /// one serves on while nobody can be asked about it.
-    pub(crate) async fn vouch(&self, token: &str, how: How) -> Result<Caller, Refusal> {
-        let identity = match self.identity(token).await {
-            Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
-                let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
-                last.ok_or(refusal)?
-            }
-            outcome => outcome?,
-        };
+    pub(crate) async fn vouch(&self, token: &AccessToken, how: How) -> Result<Caller, Refusal> {
+        let identity = self.identity_of_held(token).await?;
         self.look_for_revocation(&identity)?;
         Ok(Caller::new(identity, how))
     }
