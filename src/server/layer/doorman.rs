@@ -111,7 +111,12 @@ impl Doorman {
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
             // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be
             // given up.
-            if !(is_refused && exchange.give_up(&token)) {
+            if is_refused && exchange.give_up(&token) {
+                continue;
+            }
+            // The server may know the app under another name than the call gave.
+            let other = vouched.as_ref().ok().map(Caller::app_id).filter(|known| *known != app_id);
+            if other.is_none_or(|known| exchange.note_owner(&token, known)) {
                 break (token, vouched);
             }
         };
