@@ -73,6 +73,13 @@ fn invalid(reason: &'static str) -> Refused {
     (None, Refusal::new(RefusalKind::InvalidRequest, reason))
 }
 
+/// A key that came bare, or by a scheme that is none here, such as `Token`.
+fn misplaced_key() -> Refused {
+    invalid(
+        "an API key is sent as `Authorization: Bearer`, or in the header for API keys, and in no other way",
+    )
+}
+
 /// The same words for an unknown app id, a wrong secret and a key that was made up.
 fn unknown_client(app_id: Option<String>) -> Refused {
     (app_id, Refusal::new(RefusalKind::InvalidClient, "app id and secret are not known together"))
@@ -149,18 +156,13 @@ impl Doorman {
 
     /// The one pair of app id and secret, if any came, or what is wrong with it.
     fn pair(&self, parts: &Parts) -> Result<Option<Pair>, Refused> {
-        let shown = authorization(&parts.headers);
+        let shown = match authorization(&parts.headers) {
+            Err(_) if self.has_bare_key(parts) => return Err(misplaced_key()),
+            shown => shown.map_err(|refusal| (None, refusal))?,
+        };
         if self.exchange.is_none() {
-            return shown.map(|_| None).map_err(|refusal| (None, refusal));
+            return Ok(None);
         }
-        if let Some(line) = parts.headers.get(AUTHORIZATION).and_then(|line| line.to_str().ok())
-            && self.has_key_without_scheme(line)
-        {
-            return Err(invalid(
-                "an API key is sent as `Authorization: Bearer`, or in the header for API keys, and in no other way",
-            ));
-        }
-        let shown = shown.map_err(|refusal| (None, refusal))?;
         let mut keys = self.keys.iter().flat_map(|keys| parts.headers.get_all(&keys.header));
         let key = match (keys.next(), keys.next()) {
             (None, _) => None,
@@ -188,8 +190,8 @@ impl Doorman {
                 self.by_key(rest).map(Some)
             }
             (Some((scheme, rest)), None) => {
-                token(scheme, rest).map_err(|refusal| (None, refusal))?;
-                Ok(None)
+                let shown = token(scheme, rest).map_err(|refusal| (None, refusal))?;
+                if shown.is_none() && self.is_key(rest.trim()) { Err(misplaced_key()) } else { Ok(None) }
             }
         }
     }
@@ -206,17 +208,10 @@ impl Doorman {
         is_own || ApiKey::parse(text).is_ok()
     }
 
-    /// Returns whether an `Authorization` header brings an API key bare, or by a scheme that is not
-    /// taken here, such as `Token` or `ApiKey`.
-    fn has_key_without_scheme(&self, line: &str) -> bool {
-        match line.trim().split_once(' ') {
-            None => self.is_key(line.trim()),
-            Some((scheme, rest)) => {
-                let is_known =
-                    ["bearer", "basic", "dpop"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-                !is_known && self.is_key(rest.trim())
-            }
-        }
+    /// Returns whether an `Authorization` header brings an API key without a scheme.
+    fn has_bare_key(&self, parts: &Parts) -> bool {
+        let line = parts.headers.get(AUTHORIZATION).and_then(|line| line.to_str().ok());
+        self.exchange.is_some() && line.is_some_and(|line| self.is_key(line.trim()))
     }
 
     fn by_key(&self, key: &str) -> Result<Pair, Refused> {
