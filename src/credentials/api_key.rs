@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::padding::trimmed_url;
 use crate::secret::{ExposeSecret, SecretString};
 
-const CHECKSUM: usize = 6;
+/// Its length in characters.
+pub(crate) const CHECKSUM: usize = 6;
 const LONGEST_PREFIX: usize = 32;
 /// Of app id and app secret, each, in bytes.
 pub(crate) const LONGEST_PART: usize = 4096;

@@ -16,7 +16,7 @@ use crate::secret::{ExposeSecret, SecretString};
 
 pub use api_key::ApiKey;
 #[cfg(feature = "server")]
-pub(crate) use api_key::LONGEST_PART;
+pub(crate) use api_key::{CHECKSUM, LONGEST_PART};
 pub use app_credentials::AppCredentials;
 pub(crate) use cell::{Change, CredentialCell, Good, Known};
 pub use source::CredentialSource;

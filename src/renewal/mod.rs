@@ -32,3 +32,5 @@ pub use status::{State, Status};
 #[cfg(feature = "server")]
 pub(crate) use term::Term;
 pub use token::AccessToken;
+#[cfg(feature = "server")]
+pub(crate) use token::Note;

@@ -22,6 +22,8 @@ pub(crate) struct Term {
     last_resort: AtomicU64,
     /// When a renewal may be tried, by the monotonic clock; [`NEVER`] while one runs.
     renewable: AtomicU64,
+    /// Whose token it is by the issuer's own word, as a hash; 0 if that is not known.
+    owner: AtomicU64,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -38,6 +40,7 @@ impl Term {
             serve_for: AtomicU64::new(0),
             last_resort: AtomicU64::new(0),
             renewable: AtomicU64::new(NEVER),
+            owner: AtomicU64::new(0),
         }
     }
 
@@ -50,6 +53,7 @@ impl Term {
             serve_for: AtomicU64::new(nanos(schedule.serve_for)),
             last_resort: AtomicU64::new(nanos(schedule.last_resort)),
             renewable: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
         }
     }
 
@@ -120,6 +124,15 @@ impl Term {
         let since = self.renewable.load(Ordering::Relaxed);
         due && since <= nanos(now.monotonic)
             && self.renewable.compare_exchange(since, NEVER, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Returns the hash of whose token it is by the issuer's own word, if that was noted.
+    pub(crate) fn owner(&self) -> Option<u64> {
+        Some(self.owner.load(Ordering::Acquire)).filter(|owner| *owner != 0)
+    }
+
+    pub(crate) fn note_owner(&self, owner: u64) {
+        self.owner.store(owner, Ordering::Release);
     }
 
     /// The renewal came to nothing, and is not tried again for so long.

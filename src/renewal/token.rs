@@ -1,7 +1,11 @@
+#[cfg(feature = "server")]
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+#[cfg(feature = "server")]
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
 #[cfg(feature = "server")]
@@ -20,9 +24,15 @@ struct Inner {
     /// Where no refresher looks after it.
     #[cfg(feature = "server")]
     term: Term,
+    #[cfg(feature = "server")]
+    note: ArcSwapOption<Note>,
     expires_at: SystemTime,
     scope: Option<String>,
 }
+
+/// What whoever holds a token has found out about it.
+#[cfg(feature = "server")]
+pub(crate) type Note = Box<dyn Any + Send + Sync>;
 
 impl AccessToken {
     pub(crate) fn new(text: TokenText, expires_at: SystemTime, scope: Option<String>) -> Self {
@@ -32,6 +42,8 @@ impl AccessToken {
             scope,
             #[cfg(feature = "server")]
             term: Term::none(),
+            #[cfg(feature = "server")]
+            note: ArcSwapOption::empty(),
         }))
     }
 
@@ -42,7 +54,7 @@ impl AccessToken {
         scope: Option<String>,
         term: Term,
     ) -> Self {
-        Self(Arc::new(Inner { text, expires_at, scope, term }))
+        Self(Arc::new(Inner { text, expires_at, scope, term, note: ArcSwapOption::empty() }))
     }
 
     /// The token's text, for whoever must put it somewhere by hand. Treat it as the secret that it is.
@@ -60,6 +72,12 @@ impl AccessToken {
     #[cfg(feature = "server")]
     pub(crate) fn term(&self) -> &Term {
         &self.0.term
+    }
+
+    /// Returns the place beside the token for what its holder has found out about it.
+    #[cfg(feature = "server")]
+    pub(crate) fn note(&self) -> &ArcSwapOption<Note> {
+        &self.0.note
     }
 
     pub(super) fn header_apart(&self) -> HeaderValue {

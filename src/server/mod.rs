@@ -6,6 +6,7 @@
 mod caller;
 mod digest;
 mod exchange;
+mod fold;
 mod keys;
 mod layer;
 mod peer;

@@ -2,11 +2,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
+
 use super::cache::Cache;
 use super::failures::Failures;
 use super::flights::{Flights, Room};
 use super::gate::Gate;
-use super::key::Hashing;
+use super::key::{Hashing, Normalize};
 use super::strikes::{Patience, Strikes};
 use super::{Asked, Core, Exchange};
 use crate::clock::Clock;
@@ -15,6 +18,7 @@ use crate::grant::{ClientAuth, Discovery, GrantRequest, HttpTransport, Server, T
 use crate::network::Network;
 use crate::origin::shown_text;
 use crate::renewal::RenewalPolicy;
+use crate::server::digest::AsItIs;
 use crate::server::{Revocations, Usage};
 
 const CAPACITY: usize = 100_000;
@@ -22,6 +26,9 @@ const CONCURRENT: usize = 64;
 const PER_APP: usize = 4;
 const WAITING: usize = 10_000;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many purges are remembered.
+const PURGED: usize = 10_000;
 
 /// An app id's secret can be guessed by everybody, an address may be a proxy's with thousands behind it.
 const APPS: Patience = Patience { free: 5, longest: Duration::from_secs(5) };
@@ -48,6 +55,7 @@ pub struct ExchangeBuilder {
     usage: Option<Usage>,
     revocations: Option<Revocations>,
     seed: Option<u64>,
+    normalize: Option<Normalize>,
     mistake: Option<Error>,
 }
 
@@ -73,6 +81,7 @@ impl ExchangeBuilder {
             usage: None,
             revocations: None,
             seed: None,
+            normalize: None,
             mistake: None,
         }
     }
@@ -127,8 +136,9 @@ impl ExchangeBuilder {
         self
     }
 
-    /// How many tokens are held: 100,000 by default. Each takes about half a kilobyte beside its text. Beyond it, those go
-    /// that were used least.
+    /// How many tokens are held: 100,000 by default. Each takes about half a kilobyte beside its text, and with a
+    /// [`CallerLayer`](crate::server::CallerLayer) also what its claims take, which are kept with it: one to two kilobytes as
+    /// a rule. Beyond it, those go that were used least.
     pub fn capacity(mut self, customers: usize) -> Self {
         self.capacity = customers;
         self
@@ -193,6 +203,15 @@ impl ExchangeBuilder {
     /// How long a connection may take to come about, TLS included: 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.network.set_connect_timeout(timeout);
+        self
+    }
+
+    /// Replaces how spellings of an app id are told to be the same client's, for limits and for
+    /// [`purge`](Exchange::purge): all app ids for which it returns the same text are. By default case,
+    /// Unicode form (NFKD), accents, characters of no width and outer white space do not count, as in
+    /// many servers' databases. Tokens are shared by the app id as it was sent, whatever this returns.
+    pub fn normalize_app_id(mut self, normalize: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        self.normalize = Some(Box::new(normalize));
         self
     }
 
@@ -280,7 +299,7 @@ impl ExchangeBuilder {
             None if self.network.is_default() => HttpTransport::shared()?,
             None => Arc::new(HttpTransport::new(&self.network)?),
         };
-        let hashing = Hashing::new()?;
+        let hashing = Hashing::new()?.with_normalize(self.normalize);
         let of_request = hashing.of_request(&request);
         let endpoint = TokenEndpoint::new(
             server,
@@ -301,6 +320,13 @@ impl ExchangeBuilder {
             flights: Flights::new(Room { waiting: self.waiting, per_app: self.per_app }),
             gate: Gate::new(self.concurrent, self.newcomers),
             failures: Failures::new()?,
+            purged: Quick::with(
+                PURGED,
+                PURGED as u64,
+                UnitWeighter,
+                AsItIs::default(),
+                DefaultLifecycle::default(),
+            ),
             apps: Strikes::new(APPS)?,
             peers: Strikes::new(PEERS)?,
             usage: self.usage,

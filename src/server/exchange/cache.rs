@@ -1,5 +1,7 @@
 //! The tokens that are held.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use quick_cache::sync::{Cache as Quick, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
@@ -30,7 +32,11 @@ type Tokens = Quick<Key, Held, UnitWeighter, AsItIs, DefaultLifecycle<Key, Held>
 
 /// By customers, bounded. Which goes when it is full, S3-FIFO says: those who come once do not drive out those who come
 /// often.
-pub(super) struct Cache(Tokens);
+pub(super) struct Cache(Tokens, Aliases);
+
+/// Whether any token belongs to another app id than it was asked for with: only then is each looked at
+/// for its owner.
+type Aliases = AtomicBool;
 
 impl Cache {
     pub(super) fn new(capacity: usize) -> Result<Self> {
@@ -39,7 +45,9 @@ impl Cache {
             .weight_capacity(capacity as u64)
             .build()
             .map_err(|error| Error::configuration(format!("`capacity` cannot be: {error}")))?;
-        Ok(Self(Quick::with_options(options, UnitWeighter, AsItIs::default(), DefaultLifecycle::default())))
+        let tokens =
+            Quick::with_options(options, UnitWeighter, AsItIs::default(), DefaultLifecycle::default());
+        Ok(Self(tokens, Aliases::new(false)))
     }
 
     pub(super) fn look(&self, key: &Key, clock: &Clock) -> Look {
@@ -77,7 +85,17 @@ impl Cache {
 
     /// Goes through all of them, one shard after the other.
     pub(super) fn purge(&self, app: Tag) {
-        self.0.retain(|_, held| held.app != app);
+        if self.1.load(Ordering::Acquire) {
+            self.0.retain(|_, held| held.app != app && held.token.term().owner() != Some(app));
+        } else {
+            self.0.retain(|_, held| held.app != app);
+        }
+    }
+
+    /// Notes that a token belongs to this app id, whatever it was asked for with.
+    pub(super) fn note_owner(&self, token: &AccessToken, owner: Tag) {
+        self.1.store(true, Ordering::Release);
+        token.term().note_owner(owner);
     }
 
     pub(super) fn len(&self) -> usize {

@@ -268,13 +268,13 @@ impl Table {
         let flying =
             if is_it { self.flying.remove(&ticket.key) } else { self.purged.remove(&ticket.number) }?;
         self.unload(flying.newcomer, 1, flying.size);
-        if let Some(newcomer) = flying.newcomer {
-            if let Some(app) = self.apps.get_mut(&newcomer.app) {
-                app.waiting -= 1;
-                newcomer.peer.into_iter().for_each(|peer| one_less(&mut app.peers, peer));
-                if app.waiting == 0 {
-                    self.apps.remove(&newcomer.app);
-                }
+        if let Some(newcomer) = flying.newcomer
+            && let Some(app) = self.apps.get_mut(&newcomer.app)
+        {
+            app.waiting -= 1;
+            newcomer.peer.into_iter().for_each(|peer| one_less(&mut app.peers, peer));
+            if app.waiting == 0 {
+                self.apps.remove(&newcomer.app);
             }
         }
         Some((flying, is_it))

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::grant::GrantRequest;
 use crate::secret::{self, ExposeSecret, SecretString};
 use crate::server::digest::Digest;
+use crate::server::fold::folded;
 
 /// An app id, its secret and all that is asked for, as 128 bits of SipHash-2-4 under a key that each process draws.
 ///
@@ -20,12 +21,19 @@ pub(super) type Key = Digest;
 /// An app id, or an address, by the same hash: for counting and for forgetting, where a collision costs next to nothing.
 pub(super) type Tag = u64;
 
-/// The process's key.
-pub(super) struct Hashing(SipHasher24);
+/// Gives all spellings of an app id that the server takes for the same the same form.
+pub(super) type Normalize = Box<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The process's key, and how app ids are normalized for counting and forgetting.
+pub(super) struct Hashing(SipHasher24, Option<Normalize>);
 
 impl Hashing {
     pub(super) fn new() -> Result<Self> {
-        secret::random().map(|key| Self(SipHasher24::new_with_key(&key)))
+        secret::random().map(|key| Self(SipHasher24::new_with_key(&key), None))
+    }
+
+    pub(super) fn with_normalize(self, normalize: Option<Normalize>) -> Self {
+        Self(self.0, normalize)
     }
 
     /// The hashing of those who ask for just this: a hit need not hash what is the same for all.
@@ -41,8 +49,12 @@ impl Hashing {
         CustomerHashing(text.0)
     }
 
+    /// Returns the tag of all spellings of an app id.
     pub(super) fn app(&self, app_id: &str) -> Tag {
-        self.tag(1, app_id.as_bytes())
+        match &self.1 {
+            Some(normalize) => self.tag(1, normalize(app_id).as_bytes()),
+            None => self.tag(1, folded(app_id).as_bytes()),
+        }
     }
 
     /// An IPv6 address counts as its network of 64 bits, which one customer has as a rule.

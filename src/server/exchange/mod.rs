@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache as Quick;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -37,6 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grant::TokenEndpoint;
 use crate::renewal::{AccessToken, RenewalPolicy};
 use crate::secret::{ExposeSecret, SecretString};
+use crate::server::digest::AsItIs;
 use crate::server::{Revocations, Usage};
 
 pub use builder::ExchangeBuilder;
@@ -104,6 +107,8 @@ struct Core {
     flights: Flights,
     gate: Gate,
     failures: Failures,
+    /// When app ids were purged last: a token under way may turn out to be one of theirs.
+    purged: Quick<Tag, Moment, UnitWeighter, AsItIs>,
     /// Refused credentials by app id, and by address.
     apps: Strikes,
     peers: Strikes,
@@ -314,6 +319,25 @@ impl Exchange {
         is_due
     }
 
+    /// Notes whose token it is by the issuer's own word, if that is another app id than it was asked for
+    /// with: [`purge`](Self::purge) finds it by either. Returns false if that app id was purged since the
+    /// token was asked for, which then has ended.
+    pub(crate) fn note_owner(&self, token: &AccessToken, app_id: &str) -> bool {
+        let (core, term) = (&self.core, token.term());
+        if term.owner().is_some() {
+            return true;
+        }
+        let owner = core.hashing.app(app_id);
+        core.cache.note_owner(token, owner);
+        let now = core.clock.now();
+        // After it was noted: a purge that comes later finds it.
+        let is_purged = core.purged.get(&owner).is_some_and(|at| term.age(&now) > now.since(&at));
+        if is_purged {
+            term.end();
+        }
+        !is_purged
+    }
+
     fn flight(&self, customer: &Customer<'_>, ticket: Ticket, app: Tag, lane: Lane) -> Flight {
         Flight {
             core: self.core.clone(),
@@ -349,7 +373,9 @@ impl Exchange {
         Ok(Self { core: self.core.clone(), asked: Arc::new(asked) })
     }
 
-    /// Forgets all that is held and remembered for this app id: its next call asks the authorization server, with whatever
+    /// Forgets all that is held and remembered for this app id, in any spelling
+    /// ([`normalize_app_id`](ExchangeBuilder::normalize_app_id)), and, behind a
+    /// [`CallerLayer`](crate::server::CallerLayer), for any other app id whose tokens name this one: its next call asks the authorization server, with whatever
     /// secret it brings. What a request under way brings goes to those who wait for it, and is not kept.
     ///
     /// It goes through all tokens, one part after the other: a tenth of a second for a million. Tokens that have been handed out stay valid.
@@ -403,6 +429,7 @@ impl Core {
 
     fn purge(&self, app_id: &str) {
         let app = self.hashing.app(app_id);
+        self.purged.insert(app, self.clock.now());
         // In this order: what lands before is taken out by what follows.
         self.flights.purge(app);
         self.cache.purge(app);

@@ -2,15 +2,15 @@ use std::sync::{Arc, Once};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::answer::Challenges;
-use crate::credentials::{ApiKey, LONGEST_PART};
+use crate::credentials::{ApiKey, CHECKSUM, LONGEST_PART};
 use crate::error::{Error, ErrorKind};
-use crate::secret::SecretString;
+use crate::secret::{ExposeSecret, SecretString};
 use crate::server::caller::{Caller, How};
 use crate::server::exchange::Exchange;
 use crate::server::peer::peer;
@@ -50,11 +50,27 @@ struct Pair {
     how: How,
 }
 
+impl Pair {
+    /// The pair, if such a one can be known to anybody.
+    fn checked(self) -> Result<Self, Refused> {
+        let is_usable = |part: &str| (1..=LONGEST_PART).contains(&part.len());
+        let usable = is_usable(&self.app_id) && is_usable(self.app_secret.expose_secret());
+        if usable { Ok(self) } else { Err(unknown_client(None)) }
+    }
+}
+
 /// A refusal, and whose call it was as far as the call said so.
 pub(super) type Refused = (Option<String>, Refusal);
 
 fn invalid(reason: &'static str) -> Refused {
     (None, Refusal::new(RefusalKind::InvalidRequest, reason))
+}
+
+/// A key that came bare, or by a scheme that is none here, such as `Token`.
+fn misplaced_key() -> Refused {
+    invalid(
+        "an API key is sent as `Authorization: Bearer`, or in the header for API keys, and in no other way",
+    )
 }
 
 /// The same words for an unknown app id, a wrong secret and a key that was made up.
@@ -99,14 +115,19 @@ impl Doorman {
                 Ok(token) => token,
                 Err(error) => return Err(refused(app_id, &error)),
             };
-            let vouched = self.verifier.vouch(token.as_str(), how, token.term().asked()).await;
+            let vouched = self.verifier.vouch(&token, how).await;
             let is_refused =
                 vouched.as_ref().is_err_and(|refusal| refusal.kind() != RefusalKind::Unavailable);
             // Its key may be gone, or its app's tokens revoked elsewhere: the next one may be better, which is too young to be
             // given up.
             let is_revoked = vouched.as_ref().is_err_and(Refusal::is_revoked);
             let gives_up = || if is_revoked { exchange.end(&token) } else { exchange.give_up(&token) };
-            if !(is_refused && gives_up()) {
+            if is_refused && gives_up() {
+                continue;
+            }
+            // The server may know the app under another name than the call gave.
+            let other = vouched.as_ref().ok().map(Caller::app_id).filter(|known| *known != app_id);
+            if other.is_none_or(|known| exchange.note_owner(&token, known)) {
                 break (token, vouched);
             }
         };
@@ -130,7 +151,10 @@ impl Doorman {
 
     /// The one pair of app id and secret, if any came, or what is wrong with it.
     fn pair(&self, parts: &Parts) -> Result<Option<Pair>, Refused> {
-        let shown = authorization(&parts.headers).map_err(|refusal| (None, refusal))?;
+        let shown = match authorization(&parts.headers) {
+            Err(_) if self.has_bare_key(parts) => return Err(misplaced_key()),
+            shown => shown.map_err(|refusal| (None, refusal))?,
+        };
         if self.exchange.is_none() {
             return Ok(None);
         }
@@ -143,21 +167,52 @@ impl Doorman {
         match (shown, key) {
             (Some(_), Some(_)) => Err(invalid("there is an Authorization header and an API key as well")),
             (None, None) => Ok(None),
-            (None, Some(key)) => self.by_key(key).map(Some),
+            (None, Some(key)) => {
+                let key = key.to_str().map_err(|_| unknown_client(None))?;
+                self.by_key(key).map(Some)
+            }
             (Some((scheme, encoded)), None) if scheme.eq_ignore_ascii_case("basic") => {
-                by_basic(encoded).map(Some)
+                let pair = by_basic(encoded)?;
+                // As Stripe and GitHub have it: the key is the user name, and the password counts for nothing.
+                if self.is_key(&pair.app_id) {
+                    self.by_key(&pair.app_id).map(Some)
+                } else {
+                    pair.checked().map(Some)
+                }
+            }
+            // A DPoP token is never one, and a proof would say nothing about a key.
+            (Some((scheme, rest)), None) if scheme.eq_ignore_ascii_case("bearer") && self.is_key(rest) => {
+                self.by_key(rest).map(Some)
             }
             (Some((scheme, rest)), None) => {
-                token(scheme, rest).map_err(|refusal| (None, refusal))?;
-                Ok(None)
+                let shown = token(scheme, rest).map_err(|refusal| (None, refusal))?;
+                if shown.is_none() && self.is_key(rest.trim()) { Err(misplaced_key()) } else { Ok(None) }
             }
         }
     }
 
-    fn by_key(&self, key: &HeaderValue) -> Result<Pair, Refused> {
-        let key = key.to_str().ok().and_then(|key| ApiKey::parse(key).ok());
+    /// Returns whether a text is an API key and no token or app id: one of the configured prefix, even
+    /// if it is mistyped, or one of any other that has the right checksum.
+    fn is_key(&self, text: &str) -> bool {
+        let Some((rest, _)) = text.rsplit_once('_').filter(|(_, sum)| sum.len() == CHECKSUM) else {
+            return false;
+        };
+        let prefix = rest.rsplit_once('_').map(|(prefix, _)| prefix);
+        let is_own =
+            self.keys.as_ref().is_some_and(|keys| keys.prefix.is_some() && keys.prefix.as_deref() == prefix);
+        is_own || ApiKey::parse(text).is_ok()
+    }
+
+    /// Returns whether an `Authorization` header brings an API key without a scheme.
+    fn has_bare_key(&self, parts: &Parts) -> bool {
+        let line = parts.headers.get(AUTHORIZATION).and_then(|line| line.to_str().ok());
+        self.exchange.is_some() && line.is_some_and(|line| self.is_key(line.trim()))
+    }
+
+    fn by_key(&self, key: &str) -> Result<Pair, Refused> {
         let prefix = self.keys.as_ref().and_then(|keys| keys.prefix.as_deref());
-        let key = key.and_then(|key| key.of_prefix(prefix).ok()).ok_or_else(|| unknown_client(None))?;
+        let key =
+            ApiKey::parse(key).and_then(|key| key.of_prefix(prefix)).map_err(|_| unknown_client(None))?;
         let (app_id, app_secret) = key.into_parts();
         Ok(Pair { app_id, app_secret, how: How::ApiKey })
     }
@@ -185,10 +240,6 @@ fn by_basic(encoded: &str) -> Result<Pair, Refused> {
     let (app_id, app_secret) = pair.split_once(':').ok_or_else(malformed)?;
     if pair.chars().any(char::is_control) {
         return Err(malformed());
-    }
-    let is_usable = |part: &str| (1..=LONGEST_PART).contains(&part.len());
-    if !(is_usable(app_id) && is_usable(app_secret)) {
-        return Err(unknown_client(None));
     }
     Ok(Pair { app_id: app_id.to_owned(), app_secret: app_secret.into(), how: How::Basic })
 }

@@ -26,7 +26,8 @@ pub use service::CallerService;
 /// extensions.
 ///
 /// It takes access tokens in the `Authorization` header, as `Bearer` (RFC 6750) and `DPoP` (RFC 9449); and, with
-/// [`exchange`](Self::exchange), app id and secret as `Basic` (RFC 7617) and a one-string API key in `X-Api-Key`. Nothing
+/// [`exchange`](Self::exchange), app id and secret as `Basic` (RFC 7617) and a one-string API key in `X-Api-Key`, as a
+/// `Bearer` token or as the user name of `Basic`, whose password is then ignored. Nothing
 /// is taken from the query. What came as a secret is taken off the request, so that what lies behind does not see it.
 ///
 /// # What it answers

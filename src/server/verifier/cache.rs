@@ -9,6 +9,7 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, UnitWeighter};
 
+use super::held::AppPurges;
 use super::key_set::KeyId;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -24,6 +25,9 @@ pub(super) struct Verified {
     hash: Hash,
     clock: Clock,
     purges: AtomicU64,
+    pub(super) by_app: AppPurges,
+    /// Another one for each verifier of the process.
+    pub(super) id: u64,
 }
 
 #[derive(Clone)]
@@ -39,7 +43,7 @@ struct Entry {
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     pub(super) key: Digest,
-    purges: u64,
+    pub(super) purges: u64,
 }
 
 /// The tag that GCM (NIST SP 800-38D) gives a text as its additional data, under a key that each verifier draws: the fastest
@@ -76,7 +80,10 @@ impl Verified {
             .map_err(|error| Error::configuration("the cache of verified tokens").with_source(error))?;
         let cache =
             Cache::with_options(options, UnitWeighter, AsItIs::default(), DefaultLifecycle::default());
-        Ok(Self { cache, hash: Hash::new()?, clock, purges: AtomicU64::new(0) })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (purges, by_app) = (AtomicU64::new(0), AppPurges::new());
+        Ok(Self { cache, hash: Hash::new()?, clock, purges, by_app, id })
     }
 
     /// It fails only where the library does, which then has nothing to verify a signature by either.
@@ -131,22 +138,34 @@ impl Verified {
     }
 
     pub(super) fn purge(&self, app_id: &str) {
-        self.retain(|entry| entry.identity.app_id != app_id);
+        self.retain(Some(app_id), |entry| entry.identity.app_id != app_id);
     }
 
     /// Forgets the tokens that these keys signed.
     pub(super) fn purge_signed_by(&self, keys: &[KeyId]) {
-        self.retain(|entry| entry.signer.is_none_or(|signer| !keys.contains(&signer)));
+        self.retain(None, |entry| entry.signer.is_none_or(|signer| !keys.contains(&signer)));
     }
 
     pub(super) fn purge_all(&self) {
-        self.retain(|_| false);
+        self.retain(None, |_| false);
     }
 
     /// A verification under way puts nothing in that this would have taken out: it sees the new count.
-    fn retain(&self, keeps: impl Fn(&Entry) -> bool) {
+    fn retain(&self, app: Option<&str>, keeps: impl Fn(&Entry) -> bool) {
         self.purges.fetch_add(1, Ordering::AcqRel);
+        if let Some(app_id) = app {
+            self.by_app.note(app_id);
+        }
         self.cache.retain(|_, entry| keeps(entry));
+    }
+
+    pub(super) fn purges(&self) -> u64 {
+        self.purges.load(Ordering::Acquire)
+    }
+
+    /// Returns until when a token that was verified is not looked at again.
+    pub(super) fn until(&self, place: Place) -> Option<(Duration, Duration)> {
+        self.cache.peek(&place.key).map(|entry| entry.until)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -154,7 +173,7 @@ impl Verified {
     }
 }
 
-fn has_ended(identity: &Identity, wall: Duration) -> bool {
+pub(super) fn has_ended(identity: &Identity, wall: Duration) -> bool {
     identity.expires.is_some_and(|expires| wall >= expires)
 }
 

@@ -156,6 +156,11 @@ impl Jwks {
         }
     }
 
+    /// Returns when the keys at hand were read, by the monotonic clock.
+    pub(super) fn since(&self) -> Option<Duration> {
+        self.held.load().as_ref().map(|held| held.since.monotonic)
+    }
+
     fn at_hand(self: &Arc<Self>, kid: Option<&str>) -> Option<Keys> {
         let held = self.held.load();
         let keys = held.as_ref()?;

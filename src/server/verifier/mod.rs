@@ -1,6 +1,7 @@
 mod algorithm;
 mod builder;
 mod cache;
+mod held;
 mod introspector;
 mod issue_time;
 mod jwks;
@@ -20,6 +21,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
+use crate::renewal::AccessToken;
 use crate::server::caller::{Caller, How, Identity};
 use crate::server::peer::Sender;
 use crate::server::refusal::{Refusal, RefusalKind};
@@ -125,17 +127,11 @@ impl Verifier {
     }
 
     /// The caller to whom the issuer has given this token for its app id and secret, and who holds it to its end: an opaque
-    /// one serves on while nobody can be asked about it. `asked` is when it was asked for, by the wall clock here.
-    pub(crate) async fn vouch(&self, token: &str, how: How, asked: Duration) -> Result<Caller, Refusal> {
-        let identity = match self.identity(token, || Sender::Exchange).await {
-            Err(refusal) if refusal.kind() == RefusalKind::Unavailable => {
-                let last = self.0.verified.place(token).ok().and_then(|place| self.0.verified.last(place));
-                last.ok_or(refusal)?
-            }
-            outcome => outcome?,
-        };
+    /// one serves on while nobody can be asked about it.
+    pub(crate) async fn vouch(&self, token: &AccessToken, how: How) -> Result<Caller, Refusal> {
+        let identity = self.identity_of_held(token).await?;
         if let Some(revoked) = &self.0.revoked {
-            revoked.check_asked(&identity, asked)?;
+            revoked.check_asked(&identity, token.term().asked())?;
         }
         Ok(Caller::new(identity, how))
     }

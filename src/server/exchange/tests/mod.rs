@@ -5,3 +5,4 @@ mod fairness;
 mod flood;
 mod lives;
 mod scripted;
+mod spellings;
