@@ -46,7 +46,7 @@ export function coreOf(client: Client): Core {
 /** A client of these options and of what only Rust is told. */
 export function make(options: ClientOptions, more: NativeOptions): Client {
   checkOptions(options);
-  const core = new Core(() => native.open({ ...nativeOptions(options), ...more }), options);
+  const core = new Core(() => native.open({ ...nativeOptions(options, more.envPrefix), ...more }), options);
   return new Client(new Made(core) as never);
 }
 
@@ -92,7 +92,7 @@ export class Client {
 
   /** For these credentials. Mistakes in the options are thrown here; no server is asked yet. */
   constructor(appId: string, appSecret: string, options?: ClientOptions);
-  /** For credentials of `options.credentials` or `options.credentialsFile`. */
+  /** For credentials of a function or of files: `credentials`, `credentialsFile`, `credentialsDirectory`, `appIdFile`. */
   constructor(options: ClientOptions);
   constructor(first: unknown, appSecret?: unknown, options: ClientOptions = {}) {
     const { core, parent } = first instanceof Made ? first : new Made(opened(first, appSecret, options));
@@ -111,9 +111,11 @@ export class Client {
   }
 
   /**
-   * By the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET`, `EVERTOKEN_API_KEY`, or the file
-   * `EVERTOKEN_CREDENTIALS_FILE`; and where they are set and not given here, `EVERTOKEN_ISSUER` or `EVERTOKEN_TOKEN_URL`,
-   * `EVERTOKEN_AUDIENCE`, `EVERTOKEN_SCOPE` and `EVERTOKEN_BASE_URL`. `prefix` puts another word in front: `ACME` for `ACME_APP_ID`.
+   * By the environment: `EVERTOKEN_APP_ID` and `EVERTOKEN_APP_SECRET` (or the same with `_FILE`), `EVERTOKEN_API_KEY`,
+   * `EVERTOKEN_CREDENTIALS_FILE` or `EVERTOKEN_CREDENTIALS_DIRECTORY`; and where they are set and not given here, `EVERTOKEN_ISSUER`
+   * or `EVERTOKEN_TOKEN_URL`, `EVERTOKEN_CLIENT_AUTH`, `EVERTOKEN_AUDIENCE`, `EVERTOKEN_RESOURCE`, `EVERTOKEN_SCOPE`,
+   * `EVERTOKEN_BASE_URL`, `EVERTOKEN_ROOT_CERTIFICATE` (the path of a PEM file, or PEM) and `EVERTOKEN_PROXY`. `prefix` puts another
+   * word in front: `ACME` for `ACME_APP_ID`.
    */
   static fromEnv({ prefix = 'EVERTOKEN', ...options }: ClientOptions & { prefix?: string } = {}): Client {
     return fromEnvironment(prefix, undefined, options);
@@ -282,20 +284,35 @@ class Prefetch implements Promise<void> {
   readonly finally: Promise<void>['finally'] = (last) => this.#wait().finally(last);
 }
 
+/** Where credentials come from, in the place of app id and secret. */
+const SOURCES = ['credentials', 'credentialsFile', 'credentialsDirectory', 'appIdFile'] as const;
+/** What goes with one of them alone. */
+const BESIDE = [
+  ['appSecretFile', 'appIdFile'],
+  ['nextAppSecretFile', 'appIdFile'],
+] as const;
+
 /** A core for what a constructor was given. */
 function opened(first: unknown, appSecret: unknown, options: ClientOptions): Core {
   const isApart = typeof first === 'object';
   const given = isApart ? (first as ClientOptions) : options;
   checkOptions(given);
-  const others = [given.credentials, given.credentialsFile].filter((source) => source !== undefined).length;
+  const others = SOURCES.filter((name) => given[name] !== undefined);
+  if (others.length > 1)
+    throw mistake(`give one source of credentials: ${others.map((name) => `\`${name}\``).join(' and ')} are set`);
+  for (const [name, source] of BESIDE)
+    if (given[name] !== undefined && others[0] !== source) throw mistake(`\`${name}\` is set without \`${source}\``);
+  if (given.appIdFile !== undefined && given.appSecretFile === undefined) throw mistake('`appIdFile` needs `appSecretFile`');
   if (isApart) {
-    if (others !== 1)
-      throw mistake('a client without app id and app secret needs `credentials` or `credentialsFile`, one of them');
+    if (others.length === 0)
+      throw mistake(
+        'a client without app id and app secret needs `credentials`, `credentialsFile`, `credentialsDirectory` or `appIdFile`, one of them',
+      );
     return new Core(() => native.open(nativeOptions(given)), given);
   }
   if (typeof first !== 'string') throw mistake(`the app id must be a string, not ${typeof first}`);
   if (typeof appSecret !== 'string') throw mistake(`the app secret must be a string, not ${typeof appSecret}`);
-  if (others > 0) throw mistake('give either app id and app secret, or one other source of credentials');
+  if (others.length > 0) throw mistake('give either app id and app secret, or one other source of credentials');
   return new Core(() => native.open({ ...nativeOptions(given), appId: first, appSecret }), given);
 }
 
@@ -308,26 +325,10 @@ function parsed(url: string | URL): URL {
   }
 }
 
-/** Credentials and settings by variables that begin with `prefix`. What neither they nor `options` say is preset by `complete`. */
-export function fromEnvironment(
-  prefix: string,
-  keyPrefix: string | undefined,
-  options: ClientOptions,
-  complete = (made: ClientOptions): ClientOptions => made,
-): Client {
-  const made = { ...options };
-  const settings = {
-    issuer: 'ISSUER',
-    tokenUrl: 'TOKEN_URL',
-    audience: 'AUDIENCE',
-    scope: 'SCOPE',
-    baseUrl: 'BASE_URL',
-  } as const;
-  const hasServer = made.issuer !== undefined || made.tokenUrl !== undefined;
-  for (const [name, variable] of Object.entries(settings) as [keyof typeof settings, string][]) {
-    const value = process.env[`${prefix}_${variable}`];
-    if (value && made[name] === undefined && !(hasServer && (name === 'issuer' || name === 'tokenUrl'))) made[name] = value;
-  }
-  const variables = Object.entries(process.env).filter((entry): entry is [string, string] => entry[0].startsWith(`${prefix}_`));
-  return make(complete(made), { envPrefix: prefix, keyPrefix, variables });
+/** Credentials and settings by variables that begin with `prefix`; what `options` say goes before them. */
+export function fromEnvironment(prefix: string, keyPrefix: string | undefined, options: ClientOptions): Client {
+  // Names of variables do not differ by case on Windows, nor do their typos.
+  const isOurs = ([name]: [string, string | undefined]): boolean => name.toUpperCase().startsWith(`${prefix.toUpperCase()}_`);
+  const variables = Object.entries(process.env).filter((entry): entry is [string, string] => isOurs(entry));
+  return make(options, { envPrefix: prefix, keyPrefix, variables });
 }

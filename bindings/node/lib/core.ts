@@ -58,12 +58,13 @@ export class Core {
   constructor(open: () => Handle, extras: Extras, parent?: Core) {
     const ref: { core?: WeakRef<Core> } = {};
     this.parent = parent;
-    this.extras = extras;
     this.#give = extras.credentials;
     this.isDpop = extras.dpop !== undefined && extras.dpop !== false;
     this.scheme = this.isDpop ? 'DPoP' : 'Bearer';
     const handle = attempt(open);
     this.handle = handle;
+    // Rust knows what the environment says.
+    this.extras = { ...extras, ...native.addresses(handle) };
     this.warn();
     const word = native.word(this.handle);
     if (word) this.#word = new Int32Array(word);

@@ -28,6 +28,10 @@ export interface NativeOptions {
   keyPrefix?: string;
   variables?: [string, string][];
   credentialsFile?: string;
+  credentialsDirectory?: string;
+  appIdFile?: string;
+  appSecretFile?: string;
+  nextAppSecretFile?: string;
   fileReadableByOthers?: boolean;
   asks?: boolean;
   issuer?: string;
@@ -132,6 +136,7 @@ export interface Native {
     headers: [string, string][],
     repeatable: boolean,
   ): Letter | null;
+  addresses(handle: Handle): { issuer?: string; tokenUrl?: string; baseUrl?: string };
   takeRecords(toStderr: boolean): void;
   warnings(): string[];
   NativeAuthServer: new (lifetimeMs?: number, audience?: string) => NativeAuthServer;

@@ -90,9 +90,20 @@ export interface RenewalPolicy {
 export interface ClientOptions {
   /** The next secret of a rotation: tried where the server refuses the other. */
   nextAppSecret?: string;
-  /** A file with the credentials, watched: rewriting it rotates them. In the place of app id and secret. */
+  /**
+   * A file with the credentials, watched: rewriting it rotates them. In the place of app id and secret. One that is not there yet
+   * is waited for.
+   */
   credentialsFile?: string;
-  /** Takes the file though anybody may read it; false by default. */
+  /** A directory with a file for each value (`client_id`, `client_secret`, …), as Kubernetes mounts a secret; likewise. */
+  credentialsDirectory?: string;
+  /** A file with the app id alone, with `appSecretFile`; likewise. */
+  appIdFile?: string;
+  /** A file with the app secret alone. */
+  appSecretFile?: string;
+  /** A file with the next secret of a rotation, beside `appSecretFile`. */
+  nextAppSecretFile?: string;
+  /** Takes files though anybody may read them; false by default. */
   fileReadableByOthers?: boolean;
   /** A function that gives the credentials, from a vault or the like. In the place of app id and secret. */
   credentials?: CredentialFunction;
@@ -108,7 +119,10 @@ export interface ClientOptions {
   scope?: string | readonly string[];
   /** Further parameters of the token request. */
   tokenParams?: Readonly<Record<string, string>>;
-  /** By default that which discovery announces, `client_secret_basic` before `client_secret_post`. */
+  /**
+   * By default that which discovery announces, `client_secret_basic` before `client_secret_post`. Where it is not set, a secret that
+   * is refused may be tried in the form body once, which servers may log.
+   */
   clientAuth?: ClientAuth;
   /** Has tokens bound to a key by DPoP (RFC 9449), and proves every request: `true` for a key of its own, or the key. */
   dpop?: boolean | { key: PrivateKey };
@@ -202,6 +216,10 @@ const LOGGER: Record<string, Check> = { debug: functionOf, info: functionOf, war
 const OPTIONS: Record<keyof ClientOptions, Check> = {
   nextAppSecret: text,
   credentialsFile: text,
+  credentialsDirectory: text,
+  appIdFile: text,
+  appSecretFile: text,
+  nextAppSecretFile: text,
   fileReadableByOthers: flag,
   credentials: functionOf,
   issuer: text,
@@ -311,15 +329,49 @@ function pems(value: ClientOptions['ca']): string[] {
   return given;
 }
 
+/** The options that the environment may set, which Rust reads there. */
+const VARIABLES = {
+  issuer: 'ISSUER',
+  tokenUrl: 'TOKEN_URL',
+  clientAuth: 'CLIENT_AUTH',
+  audience: 'AUDIENCE',
+  resource: 'RESOURCE',
+  scope: 'SCOPE',
+  baseUrl: 'BASE_URL',
+  ca: 'ROOT_CERTIFICATE',
+  proxy: 'PROXY',
+} as const;
+
+const isSet = (prefix: string, name: keyof typeof VARIABLES): boolean => Boolean(process.env[`${prefix}_${VARIABLES[name]}`]);
+
+/** Leaves out the options that variables which begin with `prefix` set. */
+export function behindEnvironment(prefix: string, options: ClientOptions): ClientOptions {
+  const made = { ...options };
+  for (const name of Object.keys(VARIABLES) as (keyof typeof VARIABLES)[]) if (isSet(prefix, name)) delete made[name];
+  return isSet(prefix, 'issuer') || isSet(prefix, 'tokenUrl') ? without(made, 'issuer', 'tokenUrl') : made;
+}
+
+function without(options: ClientOptions, ...names: (keyof ClientOptions)[]): ClientOptions {
+  const made = { ...options };
+  for (const name of names) delete made[name];
+  return made;
+}
+
 /** From what people write to what Rust takes. */
-export function nativeOptions(options: ClientOptions): NativeOptions {
+export function nativeOptions(options: ClientOptions, envPrefix?: string): NativeOptions {
   const { renewal, clientAuth, dpop, cert, key } = options;
   const method = typeof clientAuth === 'string' ? { method: clientAuth } : clientAuth;
   const scope = typeof options.scope === 'string' ? options.scope.split(/\s+/) : options.scope;
-  const authorities = pems(options.ca);
+  // What code gives replaces what the environment says, which it must not without being asked.
+  const isByEnvironment = envPrefix !== undefined && isSet(envPrefix, 'ca') && options.ca === undefined;
+  const authorities = isByEnvironment ? [] : pems(options.ca);
   return {
     nextAppSecret: options.nextAppSecret,
     credentialsFile: options.credentialsFile,
+    credentialsDirectory: options.credentialsDirectory,
+    appIdFile: options.appIdFile,
+    appSecretFile: options.appSecretFile,
+    nextAppSecretFile: options.nextAppSecretFile,
     fileReadableByOthers: options.fileReadableByOthers,
     asks: options.credentials !== undefined,
     issuer: options.issuer,

@@ -1,6 +1,6 @@
 import { Client, fromEnvironment, make } from './client.js';
 import { mistake } from './error.js';
-import { type ClientOptions, checkOptions } from './options.js';
+import { behindEnvironment, type ClientOptions, checkOptions } from './options.js';
 
 /** What an API's provider knows: the options that are the same for all its customers, and how it names keys and variables. */
 export interface PresetOptions extends ClientOptions {
@@ -59,12 +59,16 @@ export class Preset {
   }
 
   /**
-   * A client by the environment, with variables such as `ACME_APP_ID` where `envPrefix` is `ACME`. What is preset gives way to
-   * `ACME_ISSUER` or `ACME_TOKEN_URL`, `ACME_AUDIENCE`, `ACME_SCOPE` and `ACME_BASE_URL`, and these to `options`.
+   * A client by the environment, with variables such as `ACME_APP_ID` where `envPrefix` is `ACME`, as `Client.fromEnv` reads them.
+   * What is preset gives way to them, and they to `options`.
    */
   fromEnv(options: ClientOptions = {}): Client {
     checkOptions(options);
-    return fromEnvironment(this.#envPrefix, this.#keyPrefix, options, (made) => this.#with(made));
+    return fromEnvironment(
+      this.#envPrefix,
+      this.#keyPrefix,
+      this.#with(options, behindEnvironment(this.#envPrefix, this.#options)),
+    );
   }
 
   /** A client for a function or a file: `options.credentials`, `options.credentialsFile`. */
@@ -72,9 +76,9 @@ export class Preset {
     return new Client(this.#with(options));
   }
 
-  #with(options: ClientOptions): ClientOptions {
+  #with(options: ClientOptions, behind = this.#options): ClientOptions {
     checkOptions(options);
-    const preset = { ...this.#options };
+    const preset = { ...behind };
     if (options.issuer !== undefined || options.tokenUrl !== undefined) {
       delete preset.issuer;
       delete preset.tokenUrl;

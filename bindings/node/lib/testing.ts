@@ -185,7 +185,8 @@ export class AuthServer {
   client(options: ClientOptions = {}): Client {
     const server = options.tokenUrl === undefined ? { issuer: this.issuer } : {};
     const defaults = { ...server, baseUrl: this.apiUrl };
-    if (options.credentials ?? options.credentialsFile) return new Client({ ...defaults, ...options });
+    if (options.credentials ?? options.credentialsFile ?? options.credentialsDirectory ?? options.appIdFile)
+      return new Client({ ...defaults, ...options });
     return new Client(AuthServer.APP_ID, AuthServer.APP_SECRET, { ...defaults, ...options });
   }
 

@@ -128,8 +128,9 @@ impl Handle {
 pub fn open(options: NativeOptions) -> Result<External<Handle>> {
     let _inside = home::runtime()?.enter();
     let mailbox = Mailbox::new();
-    let (settings, credentials) = options.into_parts(&mailbox)?;
+    let (mut settings, credentials) = options.into_parts(&mailbox)?;
     let builder = settings.builder(&credentials).runtime(home::runtime()?.handle().clone());
+    settings.learn(&builder);
     let source = builder.build().map_err(|error| thrown(&error))?;
     Ok(External::new(Handle::of(source, settings, credentials, mailbox)?))
 }
@@ -265,6 +266,20 @@ pub fn status_of(handle: &External<Handle>) -> String {
 #[napi]
 pub fn listen(handle: &External<Handle>, listens: bool) {
     handle.shared.listened_to.store(listens, Ordering::Relaxed);
+}
+
+/// The issuer, the token endpoint and the base URL of the client, by whatever they were set.
+#[napi(object, object_from_js = false)]
+pub struct Addresses {
+    pub issuer: Option<String>,
+    pub token_url: Option<String>,
+    pub base_url: Option<String>,
+}
+
+#[napi]
+pub fn addresses(handle: &External<Handle>) -> Addresses {
+    let [issuer, token_url, base_url] = handle.shared.settings.addresses.clone();
+    Addresses { issuer, token_url, base_url }
 }
 
 /// The URL that is called for `path`, or what is wrong with it.

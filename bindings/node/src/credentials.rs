@@ -23,12 +23,34 @@ pub enum Credentials {
         key_prefix: Option<String>,
         variables: Vec<(String, String)>,
     },
-    File {
-        path: PathBuf,
-        readable_by_others: bool,
-    },
+    /// With `true`, others may read them.
+    Files(Files, bool),
     /// A function of JavaScript's.
     Function(Mailbox),
+}
+
+/// Where credentials stand in files.
+#[derive(Clone)]
+pub enum Files {
+    Whole(PathBuf),
+    Directory(PathBuf),
+    Each { app_id: PathBuf, app_secret: PathBuf, next_app_secret: Option<PathBuf> },
+}
+
+impl Files {
+    fn source(self) -> CredentialSource {
+        match self {
+            Self::Whole(path) => CredentialSource::file(path),
+            Self::Directory(path) => CredentialSource::directory(path),
+            Self::Each { app_id, app_secret, next_app_secret } => {
+                let files = CredentialSource::files(app_id, app_secret);
+                match next_app_secret {
+                    Some(next) => files.next_secret_file(next),
+                    None => files,
+                }
+            }
+        }
+    }
 }
 
 fn given(app_id: String, app_secret: impl Into<SecretString>, next: Option<SecretString>) -> AppCredentials {
@@ -47,12 +69,11 @@ impl Credentials {
                 given(app_id, app_secret, next_app_secret).into()
             }
             Self::Env { prefix, key_prefix, variables } => {
-                CredentialSource::from_lookup(&prefix, key_prefix.as_deref(), |name| {
-                    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.into())
-                })
+                let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+                return Builder::from_variables(&prefix, key_prefix.as_deref(), variables);
             }
-            Self::File { path, readable_by_others: true } => CredentialSource::file_readable_by_others(path),
-            Self::File { path, readable_by_others: false } => CredentialSource::file(path),
+            Self::Files(files, true) => files.source().readable_by_others(),
+            Self::Files(files, false) => files.source(),
             Self::Function(mailbox) => CredentialSource::provider(move || mailbox.clone().ask()),
         };
         TokenSource::builder_with(source)

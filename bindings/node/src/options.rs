@@ -8,7 +8,7 @@ use napi::bindgen_prelude::Result;
 use napi_derive::napi;
 
 use crate::client_auth::{NativeClientAuth, dpop, mistake};
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Files};
 use crate::mailbox::Mailbox;
 
 /// As `lib/options.ts` gives them, which has looked at their types. Times are milliseconds.
@@ -23,6 +23,10 @@ pub struct NativeOptions {
     /// Names and values.
     pub variables: Option<Vec<Vec<String>>>,
     pub credentials_file: Option<String>,
+    pub credentials_directory: Option<String>,
+    pub app_id_file: Option<String>,
+    pub app_secret_file: Option<String>,
+    pub next_app_secret_file: Option<String>,
     pub file_readable_by_others: Option<bool>,
     /// A function of JavaScript's gives them.
     pub asks: Option<bool>,
@@ -58,6 +62,8 @@ pub struct NativeOptions {
 /// Everything but the credentials.
 #[derive(Default)]
 pub struct Settings {
+    /// The issuer, the token endpoint and the base URL, by whatever they were set.
+    pub addresses: [Option<String>; 3],
     pub base_url: Option<Url>,
     issuer: Option<String>,
     token_url: Option<String>,
@@ -110,11 +116,19 @@ impl NativeOptions {
             Credentials::ApiKey(key)
         } else if let Some(prefix) = self.env_prefix {
             Credentials::Env { prefix, key_prefix: self.key_prefix, variables: pairs(self.variables) }
-        } else if let Some(path) = self.credentials_file {
-            Credentials::File {
-                path: path.into(),
-                readable_by_others: self.file_readable_by_others == Some(true),
+        } else if let Some(files) =
+            match (self.credentials_file, self.credentials_directory, self.app_id_file) {
+                (Some(path), ..) => Some(Files::Whole(path.into())),
+                (None, Some(path), _) => Some(Files::Directory(path.into())),
+                (None, None, Some(app_id)) => Some(Files::Each {
+                    app_id: app_id.into(),
+                    app_secret: self.app_secret_file.unwrap_or_default().into(),
+                    next_app_secret: self.next_app_secret_file.map(Into::into),
+                }),
+                (None, None, None) => None,
             }
+        {
+            Credentials::Files(files, self.file_readable_by_others == Some(true))
         } else {
             Credentials::Given {
                 app_id: self.app_id.unwrap_or_default(),
@@ -133,7 +147,8 @@ impl NativeOptions {
         let request = duration("renewal.requestTimeoutMs", self.request_timeout_ms)?;
         let policy = set(policy, request, RenewalPolicy::request_timeout);
         let settings = Settings {
-            base_url: self.base_url.as_deref().and_then(|url| Url::parse(evertoken::trimmed_url(url)).ok()),
+            addresses: Default::default(),
+            base_url: None,
             issuer: self.issuer,
             token_url: self.token_url,
             audience: self.audience,
@@ -163,6 +178,12 @@ impl Settings {
     /// That of a client which asks nobody.
     pub fn fixed(base_url: &str) -> Self {
         Self { base_url: Url::parse(base_url).ok(), ..Self::default() }
+    }
+
+    /// Takes from a builder made of it what that knows of addresses: the environment may have set them.
+    pub fn learn(&mut self, builder: &Builder<TokenSource>) {
+        self.addresses = builder.addresses().map(|url| url.map(|url| evertoken::trimmed_url(url).to_owned()));
+        self.base_url = self.addresses[2].as_deref().and_then(|url| Url::parse(url).ok());
     }
 
     pub fn builder(&self, credentials: &Credentials) -> Builder<TokenSource> {

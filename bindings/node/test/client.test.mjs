@@ -231,7 +231,7 @@ test('mistakes in the options are named', () => {
     );
   }
   assert.throws(() => new Client(APP_ID), coded('CONFIGURATION'));
-  assert.throws(() => new Client({ issuer }), /needs `credentials` or `credentialsFile`/);
+  assert.throws(() => new Client({ issuer }), /needs `credentials`, `credentialsFile`/);
   assert.throws(() => new Client(undefined, undefined, { issuer }), /the app id must be a string/);
 });
 

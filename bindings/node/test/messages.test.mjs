@@ -117,7 +117,7 @@ test('a file that others can read', { skip: IS_WINDOWS }, async (t) => {
   const credentialsFile = join(folder, 'credentials.json');
   writeFileSync(credentialsFile, '{"app_id":"app","app_secret":"secret"}');
   chmodSync(credentialsFile, 0o644);
-  assert.throws(() => new Client({ issuer, credentialsFile }), /or take `fileReadableByOthers`/);
+  assert.throws(() => new Client({ issuer, credentialsFile }), /or use `fileReadableByOthers`/);
   new Client({ issuer, credentialsFile, fileReadableByOthers: true });
 });
 
@@ -193,8 +193,8 @@ test('so does `check`', async (t) => {
     return text(bin.stdout);
   };
   const stdout = await run({ EVERTOKEN_TOKEN_URL: tokenUrl });
-  assert.match(stdout, /the token endpoint is given by `tokenUrl`/);
-  assert.match(stdout, /check `tokenUrl` or `issuer`/);
+  assert.match(stdout, /the token endpoint is given by EVERTOKEN_TOKEN_URL/);
+  assert.match(stdout, /check EVERTOKEN_TOKEN_URL or EVERTOKEN_ISSUER/);
   assertSpelled(stdout);
   // A server that takes id and secret only as they are.
   let asked = 0;

@@ -1,7 +1,7 @@
 // Certificates of one's own, mutual TLS and a proxy, for token requests; and credentials in a file.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { test } from 'node:test';
 import { Client } from 'evertoken';
 import { generate } from 'selfsigned';
 
-import { boxFor, program, startProvider, until } from './support.mjs';
+import { boxFor, clientFor, IS_WINDOWS, program, startProvider, until } from './support.mjs';
 
 const certificate = (name) =>
   generate([{ name: 'commonName', value: name }], {
@@ -96,5 +96,85 @@ test('credentials are read from a file, and again when it changes', async (t) =>
   api.invalidate(token);
   await until('it is renewed', () => ![null, token].includes(api.currentToken()));
   assert.equal(api.status().lastError, null);
-  assert.throws(() => server.client({ credentialsFile: join(folder, 'none') }), { code: 'ERR_EVERTOKEN_CONFIGURATION' });
+});
+
+const MINE = { mode: 0o600 };
+
+test('credentials are in a file each, and waited for', async (t) => {
+  const server = await boxFor(t);
+  const folder = mkdtempSync(join(tmpdir(), 'evertoken-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [appIdFile, appSecretFile] = ['client_id', 'client_secret'].map((name) => join(folder, name));
+  const each = clientFor(t, server, { appIdFile, appSecretFile, tokenTimeoutMs: 100 });
+  const whole = clientFor(t, server, { credentialsDirectory: folder });
+  await assert.rejects(
+    each.token(),
+    (error) => error.code === 'ERR_EVERTOKEN_CREDENTIALS_UNAVAILABLE' && error.message.includes(appIdFile),
+  );
+  writeFileSync(appIdFile, 'app\n', MINE);
+  writeFileSync(appSecretFile, 'secret\r\n', MINE);
+  await until('the files are found', () => each.currentToken() !== null && whole.currentToken() !== null);
+  chmodSync(appSecretFile, 0o644);
+  const options = { issuer: server.issuer, appIdFile, appSecretFile };
+  if (!IS_WINDOWS) assert.throws(() => new Client(options), /use `fileReadableByOthers`/);
+  await new Client({ ...options, fileReadableByOthers: true }).close();
+  for (const [wrong, said] of [
+    [{ appIdFile }, '`appIdFile` needs `appSecretFile`'],
+    [{ appSecretFile }, '`appSecretFile` is set without `appIdFile`'],
+    [{ credentialsFile: appIdFile, nextAppSecretFile: appIdFile }, '`nextAppSecretFile` is set without `appIdFile`'],
+    [{ credentialsFile: appIdFile, credentialsDirectory: folder }, '`credentialsFile` and `credentialsDirectory` are set'],
+  ])
+    assert.throws(
+      () => new Client({ issuer: server.issuer, ...wrong }),
+      (error) => error.message.includes(said),
+      said,
+    );
+});
+
+test('the environment says all that a deployment needs', async (t) => {
+  const server = await boxFor(t);
+  const folder = mkdtempSync(join(tmpdir(), 'evertoken-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = (name, text) => {
+    writeFileSync(join(folder, name), text, MINE);
+    return join(folder, name);
+  };
+  const env = {
+    ACME_APP_ID_FILE: file('client_id', 'app'),
+    ACME_APP_SECRET_FILE: file('client_secret', 'secret'),
+    ACME_ISSUER: server.issuer,
+    ACME_BASE_URL: ` "${server.apiUrl}"`,
+    ACME_CLIENT_AUTH: 'client_secret_post',
+    ACME_RESOURCE: 'https://api.example https://two.example',
+  };
+  const code = `
+    import { Client, Preset } from 'evertoken';
+    const api = process.argv[1] ? new Preset(JSON.parse(process.argv[1])).fromEnv() : Client.fromEnv({ prefix: 'ACME' });
+    const { status } = await api.fetch('orders');
+    console.log(status, api.toJSON().server);
+    await api.close();
+  `;
+  const preset = {
+    envPrefix: 'ACME',
+    tokenUrl: 'https://as.example/token',
+    baseUrl: 'https://api.example',
+    resource: 'https://other.example',
+  };
+  for (const args of [[], [JSON.stringify(preset)]]) {
+    const { stdout, stderr } = await program(code, { env, args });
+    assert.equal(stdout, `200 ${new URL(server.issuer).origin}\n`, stderr);
+    assert.match(stderr, /^$/);
+  }
+  assert.equal(server.tokenRequests, 2);
+  for (const [variable, value, said] of [
+    ['CLIENT_AUTH', 'h1dden', /ACME_CLIENT_AUTH is not known/],
+    ['PROXY', 'h1dden', /ACME_PROXY is not a URL/],
+    ['ROOT_CERTIFICATE', '/h1dden', /ACME_ROOT_CERTIFICATE names a file that cannot be read/],
+    ['BASE_URL', 'h1dden', /ACME_BASE_URL/],
+    ['ISSUER', '', /did you mean that by ACME_ISUER/],
+  ]) {
+    const { stderr } = await program(code, { env: { ...env, ACME_ISUER: 'h1dden', [`ACME_${variable}`]: value } });
+    assert.match(stderr, said);
+    assert.doesNotMatch(stderr, /h1dden/);
+  }
 });
