@@ -1,5 +1,7 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admin::Managed;
 use super::said;
-use crate::clock::{Clock, system_time};
+use crate::clock::{Clock, Moment, system_time};
 use crate::error::{Error, Result};
 
 /// The most leeway that a verifier may give a token beyond its lifetime.
@@ -16,6 +18,12 @@ const GRACE: Duration = Duration::from_secs(300);
 
 /// How many are kept at most.
 const CAPACITY: usize = 100_000;
+
+/// A change replaces one of so many parts of all that is kept.
+const SHARDS: usize = 256;
+
+/// What is out of date is looked for no more often than this.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// From this moment on tokens of this app are refused that were issued before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +77,13 @@ pub struct Revocations(Arc<Inner>);
 
 struct Inner {
     longest_lifetime: Duration,
-    /// The latest moment of each app. Replaced whole, so that looking takes no lock.
-    moments: ArcSwap<HashMap<String, SystemTime>>,
-    /// Whoever replaces it, holds this.
-    turn: Mutex<()>,
+    /// The latest moment of each app, by its hash. Each shard is replaced whole, so that looking takes no lock.
+    moments: Box<[ArcSwap<HashMap<Arc<str>, SystemTime>>]>,
+    hasher: RandomState,
+    /// How many moments there are.
+    count: AtomicUsize,
+    /// When what is out of date was last removed. Whoever replaces a shard, holds this.
+    pruned: Mutex<Option<Moment>>,
     hooks: Mutex<Vec<Arc<Hook>>>,
     channel: Option<Box<dyn RevocationChannel>>,
     clock: Clock,
@@ -97,8 +108,10 @@ impl Revocations {
     ) -> Self {
         Self(Arc::new(Inner {
             longest_lifetime,
-            moments: ArcSwap::default(),
-            turn: Mutex::default(),
+            moments: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
+            pruned: Mutex::default(),
             hooks: Mutex::default(),
             channel,
             clock,
@@ -127,36 +140,62 @@ impl Revocations {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where there are 100,000 already.
     pub fn apply(&self, revocation: &Revocation) -> Result<()> {
+        self.apply_all([revocation])
+    }
+
+    /// Takes over all that other replicas have revoked, such as at the start of a process, in one go.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) if there are 100,000 already, for the first that finds no room.
+    /// All that find room are taken over regardless.
+    pub fn apply_all<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) -> Result<()> {
         let inner = &*self.0;
+        let mut shards: HashMap<usize, Vec<&Revocation>> = HashMap::new();
+        for revocation in revocations {
+            shards.entry(inner.shard(&revocation.app_id)).or_default().push(revocation);
+        }
+        let mut applied = Vec::new();
+        let mut is_full = false;
         {
-            let _turn = lock(&inner.turn);
-            let now = system_time(inner.clock.now().wall);
-            let mut moments = HashMap::clone(&inner.moments.load());
-            moments.retain(|_, at| {
-                now.duration_since(*at).is_ok_and(|age| age <= inner.longest_lifetime + GRACE) || *at > now
-            });
-            let known = moments.get(&revocation.app_id);
-            if known.is_none() && moments.len() >= CAPACITY {
-                return Err(Error::configuration(format!(
-                    "{CAPACITY} apps are revoked already, and this one is not"
-                ))
-                .advice("disable it at the authorization server; there is room when the oldest have ended"));
+            let mut pruned = lock(&inner.pruned);
+            inner.prune(&mut pruned);
+            for (shard, revocations) in shards {
+                let mut moments = HashMap::clone(&inner.moments[shard].load());
+                for revocation in revocations {
+                    let app_id = revocation.app_id.as_str();
+                    if let Some(known) = moments.get_mut(app_id) {
+                        *known = revocation.at.max(*known);
+                    } else if inner.count.load(Ordering::Relaxed) < CAPACITY {
+                        moments.insert(app_id.into(), revocation.at);
+                        inner.count.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        is_full = true;
+                        continue;
+                    }
+                    applied.push(app_id);
+                }
+                inner.moments[shard].store(Arc::new(moments));
             }
-            let at = known.map_or(revocation.at, |known| revocation.at.max(*known));
-            moments.insert(revocation.app_id.clone(), at);
-            inner.moments.store(Arc::new(moments));
         }
         let hooks = lock(&inner.hooks).clone();
-        hooks.iter().for_each(|hook| hook(&revocation.app_id));
+        for app_id in applied {
+            hooks.iter().for_each(|hook| hook(app_id));
+        }
+        if is_full {
+            return Err(Error::configuration(format!(
+                "{CAPACITY} apps are revoked already, and this one is not"
+            ))
+            .advice("disable it at the authorization server; there is room when the oldest have ended"));
+        }
         Ok(())
     }
 
     /// Whether a token of this app that was issued then is refused. `None` where the token does not say when.
     pub fn is_revoked(&self, app_id: &str, issued_at: Option<SystemTime>) -> bool {
-        let moments = self.0.moments.load();
-        if moments.is_empty() {
+        if self.0.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
+        let moments = self.0.moments[self.0.shard(app_id)].load();
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         moments
             .get(app_id)
@@ -169,6 +208,35 @@ impl Revocations {
     }
 }
 
+impl Inner {
+    #[expect(clippy::cast_possible_truncation, reason = "any part of a hash will do")]
+    fn shard(&self, app_id: &str) -> usize {
+        self.hasher.hash_one(app_id) as usize % SHARDS
+    }
+
+    /// Removes what is out of date, unless that was done a moment ago.
+    fn prune(&self, pruned: &mut Option<Moment>) {
+        let moment = self.clock.now();
+        if pruned.as_ref().is_some_and(|last| moment.since(last) < PRUNE_EVERY) {
+            return;
+        }
+        *pruned = Some(moment);
+        let now = system_time(moment.wall);
+        let is_kept = |at: SystemTime| {
+            now.duration_since(at).is_ok_and(|age| age <= self.longest_lifetime + GRACE) || at > now
+        };
+        for shard in &self.moments {
+            let mut moments = HashMap::clone(&shard.load());
+            let before = moments.len();
+            moments.retain(|_, at| is_kept(*at));
+            if moments.len() < before {
+                self.count.fetch_sub(before - moments.len(), Ordering::Relaxed);
+                shard.store(Arc::new(moments));
+            }
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -177,7 +245,7 @@ impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Revocations")
             .field("longest_lifetime", &self.0.longest_lifetime)
-            .field("apps", &self.0.moments.load().len())
+            .field("apps", &self.0.count.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -230,17 +298,46 @@ mod tests {
         assert!(revocations.is_revoked("app", None));
         clock.advance(Duration::from_millis(1));
         revocations.revoke("third").await.unwrap();
+        assert!(revocations.is_revoked("app", None), "they are looked through once a minute");
+        clock.advance(PRUNE_EVERY);
+        revocations.revoke("third").await.unwrap();
         assert!(!revocations.is_revoked("app", None) && revocations.is_revoked("other", None));
     }
 
     #[test]
     fn they_are_bounded_and_say_so() {
         let (clock, revocations) = scene();
-        let moments = (0..CAPACITY).map(|number| (format!("app-{number}"), clock.wall())).collect();
-        revocations.0.moments.store(Arc::new(moments));
+        let all: Vec<_> =
+            (0..CAPACITY).map(|number| Revocation::new(format!("app-{number}"), clock.wall())).collect();
+        revocations.apply_all(&all).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = seen.clone();
+        revocations.on_revoked(move |app_id| lock(&told).push(app_id.to_owned()));
+        let some = ["one more", "app-8", "another"].map(|app_id| Revocation::new(app_id, clock.wall()));
+        assert_eq!(revocations.apply_all(&some).unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(*lock(&seen), ["app-8"]);
+        assert!(!revocations.is_revoked("one more", None) && revocations.is_revoked("app-8", None));
         let error = revocations.apply(&Revocation::new("one more", clock.wall())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
         revocations.apply(&Revocation::new("app-7", clock.wall())).unwrap();
+        // There is room when the oldest have ended.
+        clock.advance(DAY + GRACE + Duration::from_millis(1));
+        revocations.apply(&Revocation::new("one more", clock.wall())).unwrap();
+        assert!(revocations.is_revoked("one more", None) && !revocations.is_revoked("app-7", None));
+    }
+
+    /// One after the other, as a message bus brings them; a copy of all for each took minutes.
+    #[test]
+    fn forty_thousand_one_by_one_copy_no_more_than_they_must() {
+        let (clock, revocations) = scene();
+        for number in 0..40_000 {
+            revocations.apply(&Revocation::new(format!("app-{number}"), clock.wall())).unwrap();
+        }
+        let all = (0..40_000).all(|number| revocations.is_revoked(&format!("app-{number}"), None));
+        assert!(all && !revocations.is_revoked("app-40000", None));
+        let largest = revocations.0.moments.iter().map(|shard| shard.load().len()).max();
+        assert!(largest.is_some_and(|largest| largest < 1_000), "{largest:?}");
+        assert_eq!(revocations.0.count.load(Ordering::Relaxed), 40_000);
     }
 
     /// Two replicas, and a bus between them that may be down.
