@@ -75,10 +75,13 @@ type Hook = Box<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub struct Revocations(Arc<Inner>);
 
+/// The latest moment of each app.
+type Moments = HashMap<Arc<str>, SystemTime>;
+
 struct Inner {
     longest_lifetime: Duration,
     /// The latest moment of each app, by its hash. Each shard is replaced whole, so that looking takes no lock.
-    moments: Box<[ArcSwap<HashMap<Arc<str>, SystemTime>>]>,
+    moments: Box<[ArcSwap<Moments>]>,
     hasher: RandomState,
     /// How many moments there are.
     count: AtomicUsize,
