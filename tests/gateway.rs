@@ -46,7 +46,12 @@ async fn upstream(request: Request) -> axum::response::Response {
             )
                 .into_response();
         }
-        _ => {}
+        path => {
+            if let Some(status) = path.strip_prefix("/status/") {
+                let status = StatusCode::from_bytes(status.as_bytes()).unwrap();
+                return (status, [("www-authenticate", "Upstream")], "its own words").into_response();
+            }
+        }
     }
     let body = axum::body::to_bytes(body, 16 << 20).await.unwrap();
     let all = |name: &str| {

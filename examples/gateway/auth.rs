@@ -14,7 +14,7 @@ use evertoken::http::{Method, StatusCode, Uri};
 use evertoken::server::{Caller, CallerLayer, PeerAddress};
 
 use super::headers::introduce;
-use super::target::refusal;
+use super::target::{Odd, refusal};
 
 /// For nginx, which passes on neither the body of a refusal nor a status other than 401 and 403: `examples/nginx.conf`
 /// puts its answer together from these.
@@ -39,26 +39,25 @@ async fn allow(caller: Caller, headers: HeaderMap) -> (StatusCode, HeaderMap) {
 
 /// A proxy's question has the client's headers, and tells method, URL and address of the client's request in some of its
 /// own: Traefik in `X-Forwarded-*`, nginx in what its configuration says. Only proxies reach the admin port.
-async fn as_the_client_sent_it(mut request: Request) -> Result<Request, Response> {
-    let malformed = || StatusCode::BAD_REQUEST.into_response();
+async fn as_the_client_sent_it(mut request: Request) -> Result<Request, Odd> {
     let said = |name: &str| match request.headers().get(name).map(HeaderValue::to_str) {
         None => Ok(None),
         Some(Ok(text)) => Ok(Some(text.to_owned())),
-        Some(Err(_)) => Err(malformed()),
+        Some(Err(_)) => Err(Odd::Question),
     };
     let [traefik, nginx] = ["forwarded", "original"].map(|who| {
         let [method, uri] = ["method", "uri"].map(|what| said(&format!("x-{who}-{what}")));
-        Ok::<_, Response>((method?, uri?))
+        Ok::<_, Odd>((method?, uri?))
     });
     let (traefik, nginx) = (traefik?, nginx?);
     // What one proxy says, a client may say to the other: with both, nobody knows what it asks for.
     let (method, uri) = match (traefik, nginx) {
         (said, (None, None)) | ((None, None), said) => said,
-        _ => return Err(malformed()),
+        _ => return Err(Odd::Question),
     };
     // What cannot be read is not judged as something else.
-    let method: Option<Method> = method.map(|text| text.parse().map_err(|_| malformed())).transpose()?;
-    let uri: Option<Uri> = uri.map(|text| text.parse().map_err(|_| malformed())).transpose()?;
+    let method: Option<Method> = method.map(|text| text.parse().map_err(|_| Odd::Question)).transpose()?;
+    let uri: Option<Uri> = uri.map(|text| text.parse().map_err(|_| Odd::Question)).transpose()?;
     let peer = match said("x-real-ip")? {
         Some(peer) => Some(peer),
         None => said("x-forwarded-for")?,
@@ -68,7 +67,7 @@ async fn as_the_client_sent_it(mut request: Request) -> Result<Request, Response
         *request.method_mut() = method;
     }
     if let Some(odd) = refusal(request.method(), uri.as_ref().unwrap_or(request.uri())) {
-        return Err(odd.into_response());
+        return Err(odd);
     }
     let extensions = request.extensions_mut();
     if let Some(uri) = uri {

@@ -10,10 +10,10 @@ use evertoken::http::{Method, StatusCode, Uri};
 const MOST_DECODINGS: usize = 4;
 
 /// Passes a request on, or answers why it is refused.
-pub async fn only_plain(request: Request) -> Result<Request, Response> {
+pub async fn only_plain(request: Request) -> Result<Request, Odd> {
     match refusal(request.method(), request.uri()) {
         None => Ok(request),
-        Some(refusal) => Err(refusal.into_response()),
+        Some(refusal) => Err(refusal),
     }
 }
 
@@ -22,6 +22,8 @@ pub async fn only_plain(request: Request) -> Result<Request, Response> {
 pub enum Odd {
     Method,
     Path,
+    /// A proxy's question about a request cannot be read.
+    Question,
 }
 
 impl IntoResponse for Odd {
@@ -32,6 +34,7 @@ impl IntoResponse for Odd {
                 let allow = (ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
                 (StatusCode::METHOD_NOT_ALLOWED, [no_store, allow]).into_response()
             }
+            Self::Question => (StatusCode::BAD_REQUEST, [no_store]).into_response(),
             Self::Path => (StatusCode::BAD_REQUEST, [no_store], "the path is ambiguous\n").into_response(),
         }
     }

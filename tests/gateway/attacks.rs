@@ -10,9 +10,9 @@ use super::{Setting, gateway};
 /// `app:secret`
 const BASIC: &str = "Basic YXBwOnNlY3JldA==";
 
-/// Sends a request as it is written here: clients of libraries put much of it right first.
-async fn raw(setting: &Setting, line: &str, headers: &[&str]) -> (StatusCode, Value) {
-    let mut stream = TcpStream::connect(setting.gateway.address).await.unwrap();
+/// Sends a request as it is written here, and returns the answer: clients of libraries put much of it right first.
+pub async fn exchange(address: &str, line: &str, headers: &[&str]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let mut head = format!("{line} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n");
     for header in headers {
         head += header;
@@ -21,7 +21,11 @@ async fn raw(setting: &Setting, line: &str, headers: &[&str]) -> (StatusCode, Va
     stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    let answer = String::from_utf8(answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn raw(setting: &Setting, line: &str, headers: &[&str]) -> (StatusCode, Value) {
+    let answer = exchange(&setting.gateway.address.to_string(), line, headers).await;
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(!head.contains("transfer-encoding"), "{head}");

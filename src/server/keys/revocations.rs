@@ -1,10 +1,12 @@
 //! Apps whose tokens are refused before they end, and how other replicas learn of it. How a verifier applies it to a token's
 //! times is in `server::verifier::issue_time`.
 //!
-//! `turn` is held while `moments` is replaced; hooks are called without a lock.
+//! `turn` is held while a shard of `moments` is replaced; hooks are called without a lock.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +27,12 @@ const GRACE: Duration = Duration::from_secs(2 * 300 + TOLERANCE.as_secs());
 
 /// How many are kept at most.
 const CAPACITY: usize = 100_000;
+
+/// A change replaces one of so many parts of all that is kept.
+const SHARDS: usize = 256;
+
+/// What is out of date is looked for no more often than this.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 
 /// From this moment on tokens of this app are refused that were issued before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +94,18 @@ type Hook = Box<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub struct Revocations(Arc<Inner>);
 
+/// The latest moment of each app.
+type Moments = HashMap<Arc<str>, Known>;
+
 struct Inner {
     longest_lifetime: Duration,
-    /// The latest moment of each app. Replaced whole, so that looking takes no lock.
-    moments: ArcSwap<HashMap<String, Known>>,
-    /// Whoever replaces it, holds this.
-    turn: Mutex<()>,
+    /// The latest moment of each app, by its hash. Each shard is replaced whole, so that looking takes no lock.
+    moments: Box<[ArcSwap<Moments>]>,
+    hasher: RandomState,
+    /// How many moments there are.
+    count: AtomicUsize,
+    /// When what is out of date was last removed. Whoever replaces a shard, holds this.
+    turn: Mutex<Option<Moment>>,
     hooks: Mutex<Vec<Arc<Hook>>>,
     channel: Option<Box<dyn RevocationChannel>>,
     clock: Clock,
@@ -126,7 +140,9 @@ impl Revocations {
     ) -> Self {
         Self(Arc::new(Inner {
             longest_lifetime,
-            moments: ArcSwap::default(),
+            moments: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
             turn: Mutex::default(),
             hooks: Mutex::default(),
             channel,
@@ -175,31 +191,59 @@ impl Revocations {
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where there are 100,000 already.
     pub fn apply(&self, revocation: &Revocation) -> Result<()> {
+        self.apply_all([revocation])
+    }
+
+    /// Takes over all that other replicas have revoked, such as at the start of a process, in one go.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) if there are 100,000 already, for the first that finds no room.
+    /// All that find room are taken over regardless.
+    pub fn apply_all<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) -> Result<()> {
         let inner = &*self.0;
+        let mut shards: HashMap<usize, Vec<&Revocation>> = HashMap::new();
+        for revocation in revocations {
+            shards.entry(inner.shard(&revocation.app_id)).or_default().push(revocation);
+        }
+        let mut applied = Vec::new();
+        let mut is_full = false;
         {
-            let _turn = lock(&inner.turn);
             let now = inner.clock.now();
-            let mut moments = HashMap::clone(&inner.moments.load());
-            let kept_for = self.kept_for();
-            // By the clock that nobody sets: a wall clock that is ahead for a while must not have them all forgotten.
-            moments.retain(|_, known| now.since(&known.since) <= kept_for);
-            let known = moments.get(&revocation.app_id);
-            if known.is_some_and(|known| known.told == revocation.at) {
-                return Ok(());
+            let mut turn = lock(&inner.turn);
+            self.prune(&mut turn, &now);
+            for (shard, revocations) in shards {
+                let mut moments = HashMap::clone(&inner.moments[shard].load());
+                for revocation in revocations {
+                    let app_id = revocation.app_id.as_str();
+                    let known = moments.get(app_id).copied();
+                    if known.is_some_and(|known| known.told == revocation.at) {
+                        continue;
+                    }
+                    if known.is_none() {
+                        if inner.count.load(Ordering::Relaxed) >= CAPACITY {
+                            is_full = true;
+                            continue;
+                        }
+                        inner.count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let at = revocation.at.min(system_time(now.wall));
+                    let at = known.map_or(at, |known| known.at.max(at));
+                    moments.insert(app_id.into(), Known { at, told: revocation.at, since: now });
+                    applied.push(app_id);
+                }
+                inner.moments[shard].store(Arc::new(moments));
             }
-            if known.is_none() && moments.len() >= CAPACITY {
-                return Err(Error::configuration(format!(
-                    "{CAPACITY} apps are revoked already, and this one is not"
-                ))
-                .advice("disable it at the authorization server; there is room when the oldest have ended"));
-            }
-            let at = revocation.at.min(system_time(now.wall));
-            let at = known.map_or(at, |known| known.at.max(at));
-            moments.insert(revocation.app_id.clone(), Known { at, told: revocation.at, since: now });
-            inner.moments.store(Arc::new(moments));
         }
         let hooks = lock(&inner.hooks).clone();
-        hooks.iter().for_each(|hook| hook(&revocation.app_id));
+        for app_id in applied {
+            hooks.iter().for_each(|hook| hook(app_id));
+        }
+        if is_full {
+            return Err(Error::configuration(format!(
+                "{CAPACITY} apps are revoked already, and this one is not"
+            ))
+            .advice("disable it at the authorization server; there is room when the oldest have ended"));
+        }
         Ok(())
     }
 
@@ -222,13 +266,42 @@ impl Revocations {
     }
 
     fn known(&self, app_id: &str) -> Option<Known> {
-        let moments = self.0.moments.load();
-        if moments.is_empty() { None } else { moments.get(app_id).copied() }
+        if self.0.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.0.moments[self.0.shard(app_id)].load().get(app_id).copied()
+    }
+
+    /// Removes what is out of date, unless that was done a moment ago.
+    fn prune(&self, turn: &mut Option<Moment>, now: &Moment) {
+        if turn.as_ref().is_some_and(|last| now.since(last) < PRUNE_EVERY) {
+            return;
+        }
+        *turn = Some(*now);
+        let inner = &*self.0;
+        let kept_for = self.kept_for();
+        for shard in &inner.moments {
+            let mut moments = HashMap::clone(&shard.load());
+            let before = moments.len();
+            // By the clock that nobody sets: a wall clock that is ahead for a while must not have them all forgotten.
+            moments.retain(|_, known| now.since(&known.since) <= kept_for);
+            if moments.len() < before {
+                inner.count.fetch_sub(before - moments.len(), Ordering::Relaxed);
+                shard.store(Arc::new(moments));
+            }
+        }
     }
 
     /// Has this called with each app id that is revoked, here or by another replica.
     pub(crate) fn on_revoked(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
         lock(&self.0.hooks).push(Arc::new(Box::new(hook)));
+    }
+}
+
+impl Inner {
+    #[expect(clippy::cast_possible_truncation, reason = "any part of a hash will do")]
+    fn shard(&self, app_id: &str) -> usize {
+        self.hasher.hash_one(app_id) as usize % SHARDS
     }
 }
 
@@ -240,7 +313,7 @@ impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Revocations")
             .field("longest_lifetime", &self.0.longest_lifetime)
-            .field("apps", &self.0.moments.load().len())
+            .field("apps", &self.0.count.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -293,6 +366,9 @@ mod tests {
         assert!(revocations.is_revoked("app", None));
         clock.advance(Duration::from_millis(1));
         revocations.revoke("third").await.unwrap();
+        assert!(revocations.is_revoked("app", None), "they are looked through once a minute");
+        clock.advance(PRUNE_EVERY);
+        revocations.revoke("third").await.unwrap();
         assert!(!revocations.is_revoked("app", None) && revocations.is_revoked("other", None));
     }
 
@@ -338,13 +414,38 @@ mod tests {
     #[test]
     fn they_are_bounded_and_say_so() {
         let (clock, revocations) = scene();
-        let (at, since) = (clock.wall(), Clock::Injected(clock.clone()).now());
-        let known = Known { at, told: at, since };
-        let moments = (0..CAPACITY).map(|number| (format!("app-{number}"), known)).collect();
-        revocations.0.moments.store(Arc::new(moments));
+        let all: Vec<_> =
+            (0..CAPACITY).map(|number| Revocation::new(format!("app-{number}"), clock.wall())).collect();
+        revocations.apply_all(&all).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let told = seen.clone();
+        revocations.on_revoked(move |app_id| lock(&told).push(app_id.to_owned()));
+        clock.advance(Duration::from_secs(1));
+        let some = ["one more", "app-8", "another"].map(|app_id| Revocation::new(app_id, clock.wall()));
+        assert_eq!(revocations.apply_all(&some).unwrap_err().kind(), ErrorKind::Configuration);
+        assert_eq!(*lock(&seen), ["app-8"]);
+        assert!(!revocations.is_revoked("one more", None) && revocations.is_revoked("app-8", None));
         let error = revocations.apply(&Revocation::new("one more", clock.wall())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Configuration);
         revocations.apply(&Revocation::new("app-7", clock.wall())).unwrap();
+        // There is room when the oldest have ended.
+        clock.advance(DAY + GRACE + Duration::from_millis(1));
+        revocations.apply(&Revocation::new("one more", clock.wall())).unwrap();
+        assert!(revocations.is_revoked("one more", None) && !revocations.is_revoked("app-7", None));
+    }
+
+    /// One after the other, as a message bus brings them; a copy of all for each took minutes.
+    #[test]
+    fn forty_thousand_one_by_one_copy_no_more_than_they_must() {
+        let (clock, revocations) = scene();
+        for number in 0..40_000 {
+            revocations.apply(&Revocation::new(format!("app-{number}"), clock.wall())).unwrap();
+        }
+        let all = (0..40_000).all(|number| revocations.is_revoked(&format!("app-{number}"), None));
+        assert!(all && !revocations.is_revoked("app-40000", None));
+        let largest = revocations.0.moments.iter().map(|shard| shard.load().len()).max();
+        assert!(largest.is_some_and(|largest| largest < 1_000), "{largest:?}");
+        assert_eq!(revocations.0.count.load(Ordering::Relaxed), 40_000);
     }
 
     /// Two replicas, and a bus between them that may be down.

@@ -1,3 +1,7 @@
+//! Keys by dynamic client registration; where registrations are kept is in `store.rs`.
+
+mod journal;
+mod lock;
 mod store;
 
 use std::fmt;
