@@ -98,9 +98,9 @@ impl Cause {
                 Self::new("the name does not resolve", "check it for typos, and this machine's DNS")
             });
         }
-        let kinds = chain.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind);
+        let mut kinds = chain.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind);
         let during_tls = texts.iter().any(|text| text.contains("tls handshake"));
-        kinds.last().and_then(|kind| Self::of_io(kind, during_tls)).or_else(|| {
+        kinds.next_back().and_then(|kind| Self::of_io(kind, during_tls)).or_else(|| {
             let timed_out = texts.iter().any(|text| text.contains("timed out"));
             timed_out.then(Self::timed_out)
         })
