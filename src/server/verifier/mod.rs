@@ -18,6 +18,7 @@ use url::Url;
 use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
+use crate::padding::trimmed_token;
 use crate::server::caller::{Caller, How, Identity};
 use crate::server::keys::Revocations;
 use crate::server::refusal::{Refusal, RefusalKind};
@@ -102,13 +103,13 @@ impl Verifier {
         VerifierBuilder::new(issuer.into())
     }
 
-    /// Verifies a token that came as a plain bearer token.
+    /// Verifies a token that came as a plain bearer token. White space and line ends around it are ignored.
     ///
     /// # Errors
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let identity = self.identity(token).await?;
+        let identity = self.identity(trimmed_token(token)).await?;
         self.look_for_revocation(&identity)?;
         if identity.binding.is_none() {
             return Ok(Caller::new(identity, How::Bearer));
@@ -266,6 +267,9 @@ impl Verifier {
     }
 
     async fn fresh(&self, token: &str, place: cache::Place) -> Result<Arc<Identity>, Refusal> {
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::token("it has characters that none may have (RFC 6749 A.12)"));
+        }
         let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Diagnosis, Level};
 use crate::error::{Error, ErrorKind};
-use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, Quota, Recorded, TokenResponse};
+use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, Quota, Recorded, TokenResponse, corrects};
 use crate::origin;
 use crate::renewal::{RenewalPolicy, Schedule};
 
@@ -105,7 +105,7 @@ pub(super) fn lifetime(
     );
     let claimed =
         answer.and_then(|answer| answer.claims.as_ref()).and_then(|claims| Some(claims.exp? - claims.iat?));
-    if answer.is_some_and(|answer| !answer.has_expires_in) {
+    if answer.is_some_and(|answer| !answer.has_lifetime) {
         let text = format!("{text}; the server does not say it (`expires_in`), so it is a guess");
         diagnosis.add(Level::Warn, "lifetime", text);
     } else if let Some(claimed) = claimed.filter(|claimed| claimed + MOST_SKEW < lifetime.as_secs_f64()) {
@@ -166,6 +166,17 @@ pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims
     }
 }
 
+/// Reports a resource in a form that most servers refuse.
+pub(super) fn resource(diagnosis: &mut Diagnosis, request: &GrantRequest) {
+    for resource in request.odd_resources() {
+        let text = format!(
+            "`resource` {resource:?} is no absolute URI (RFC 8707 2): Entra ID v1 and AD FS take the id or the name of an \
+             API, most other servers do not"
+        );
+        diagnosis.add(Level::Warn, "audience", text);
+    }
+}
+
 pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool) {
     let answer = recorded.answers.last();
     // What was issued before is older by right; what comes from the future is not.
@@ -181,10 +192,16 @@ pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool)
     let told = |skew: f64| format!("{:.0} s {}", skew.abs(), if skew < 0.0 { "behind" } else { "ahead of" });
     let far = |skew: f64| skew.abs() > MOST_SKEW + blur;
     if far(skew) {
-        let level = if signs { Level::Fail } else { Level::Warn };
+        // By the answers' `Date` alone.
+        let is_corrected = recorded.skew.is_some_and(|skew| corrects(skew.seconds));
+        let (level, effect) = if signs && is_corrected {
+            (Level::Warn, "the times in assertions and proofs are corrected, but")
+        } else {
+            let level = if signs { Level::Fail } else { Level::Warn };
+            (level, "signed assertions and proofs are refused, and")
+        };
         let text = format!(
-            "the server's is {} ours: set this machine's by NTP; signed assertions and proofs are refused, and `iat` \
-             and `exp` mislead",
+            "the server's is {} ours: set this machine's by NTP; {effect} `iat` and `exp` mislead",
             told(skew)
         );
         diagnosis.add(level, "clock", text);

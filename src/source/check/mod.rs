@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use findings::{audience, clock, discovery, granted, lifetime, quota, revocation, scope};
+use findings::{audience, clock, discovery, granted, lifetime, quota, resource, revocation, scope};
 use tokio::runtime::Handle;
 
 use super::TokenSource;
@@ -134,6 +134,7 @@ impl TokenSource {
         if let Err(error) = given {
             diagnosis.add(Level::Warn, "credential", format!("{error}; what was given before is used"));
         }
+        resource(&mut diagnosis, family.endpoint.grant_request());
         let mut used = &known.current;
         let (mut outcome, mut recorded, mut endpoint) = self.asked(used).await;
         if let (Err(refusal), Some(next)) = (&outcome, &known.next)
