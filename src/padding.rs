@@ -1,5 +1,5 @@
-//! What clings to the ends of ids, secrets and URLs that come from files, variables and secret stores: line ends, other
-//! control characters, white space and quotes. Everything that trims them or reports them uses this file. How lines of a
+//! What clings to the ends of ids, secrets and URLs that come from files, variables and secret stores, and of tokens: line
+//! ends, other control characters, white space and quotes. Everything that trims them or reports them uses this file. How lines of a
 //! credentials file are parsed is not decided here.
 
 const QUOTES: [char; 3] = ['"', '\'', '`'];
@@ -20,6 +20,11 @@ pub(crate) fn trimmed(text: &str) -> &str {
 #[doc(hidden)]
 pub fn trimmed_url(text: &str) -> &str {
     text.trim_matches(|c: char| is_stray(c) || c.is_whitespace() || QUOTES.contains(&c))
+}
+
+/// Removes control characters and white space from both ends of an access token or its type, which have neither. Quotes stay.
+pub(crate) fn trimmed_token(text: &str) -> &str {
+    text.trim_matches(|c: char| is_stray(c) || c.is_whitespace())
 }
 
 /// Describes what looks wrong with an id or a secret without repeating any of it, or returns `None`.
@@ -70,6 +75,20 @@ mod tests {
             "\u{feff}https://a.example/",
         ] {
             assert_eq!(trimmed_url(given), "https://a.example/", "{given:?}");
+        }
+    }
+
+    #[test]
+    fn trims_white_space_but_no_quotes_from_tokens() {
+        for (given, kept) in [
+            ("t0ken\n", "t0ken"),
+            (" \tt0ken\r\n", "t0ken"),
+            ("\u{feff}t0ken\u{a0}\0", "t0ken"),
+            ("a b\n", "a b"),
+            ("\"t\"", "\"t\""),
+            ("\r\n ", ""),
+        ] {
+            assert_eq!(trimmed_token(given), kept, "{given:?}");
         }
     }
 

@@ -202,9 +202,14 @@ async fn clocks_that_differ() {
         let diagnosis = builder(&server).clock(clock()).check().await;
         assert_finds(&server, &diagnosis, "clock", Level::Warn, &["s ", word, "NTP"]);
         assert!(diagnosis.is_ok());
+        // Proofs bear the server's time.
         let diagnosis = builder(&server).clock(clock()).dpop(Dpop::new()).check().await;
-        assert_finds(&server, &diagnosis, "clock", Level::Fail, &[word]);
+        assert_finds(&server, &diagnosis, "clock", Level::Warn, &[word, "are corrected"]);
+        assert!(diagnosis.is_ok());
     }
+    let far = Arc::new(ManualClock::new(SystemTime::now() + 30 * HOUR));
+    let diagnosis = builder(&server).clock(far).dpop(Dpop::new()).check().await;
+    assert_finds(&server, &diagnosis, "clock", Level::Fail, &["behind", "are refused"]);
 }
 
 #[tokio::test]

@@ -44,6 +44,31 @@ async fn a_token_says_who_calls_and_what_it_may() {
 }
 
 #[tokio::test]
+async fn what_clings_to_a_token_is_ignored_and_what_is_within_is_not() {
+    let server = AuthServer::start().await.unwrap();
+    let verifier = verifier(&server).build().unwrap();
+    let token = token(&server).await;
+    for padded in [format!("{token}\n"), format!("{token}\r\n"), format!(" {token}\t"), token.clone()] {
+        verifier.verify(&padded).await.unwrap();
+        let Ok(line) = format!("Bearer {}", padded.trim_end_matches(['\r', '\n'])).parse() else { continue };
+        let (mut parts, ()) = evertoken::http::Request::new(()).into_parts();
+        parts.headers.insert("authorization", line);
+        verifier.verify_request(&parts).await.unwrap();
+    }
+    // One place in the cache.
+    assert_eq!(verifier.condition().tokens, 1);
+    for broken in
+        [token.replacen('.', ".\n", 1), token.replacen('.', " .", 1), format!("a\0{token}"), "\n".into()]
+    {
+        assert_eq!(
+            verifier.verify(&broken).await.unwrap_err().kind(),
+            RefusalKind::InvalidToken,
+            "{broken:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_token_seen_before_is_ready_at_once_and_so_is_one_whose_key_is_held() {
     let server = AuthServer::start().await.unwrap();
     let verifier = verifier(&server).build().unwrap();

@@ -13,13 +13,16 @@ use super::quote::{LONGEST_TEXT, Quoter};
 use super::signer::{Signer, SigningAlgorithm};
 use super::signing_key::SigningKey;
 use crate::caught::caught;
-use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::ExposeSecret;
 
 /// How long an assertion lives. Servers commonly allow 5 minutes at most.
 const LIFE: Duration = Duration::from_secs(60);
+
+/// How long before it is made an assertion says that it was issued. Some servers take none from their future, and clocks that
+/// are set by NTP may still differ by some seconds.
+const ISSUED_BEFORE: Duration = Duration::from_secs(10);
 
 /// Whom a client assertion names as its audience (`aud`, RFC 7523 3).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -109,14 +112,14 @@ impl SecretJwt {
         &self,
         to: Recipient<'_>,
         credentials: &Credentials,
-        clock: &Clock,
+        time: Duration,
     ) -> Result<Zeroizing<String>> {
         let announced =
             |algorithm: &HmacAlgorithm| to.algorithms().iter().any(|name| name == algorithm.parts().0);
         let all = [HmacAlgorithm::Hs256, HmacAlgorithm::Hs384, HmacAlgorithm::Hs512];
         let algorithm = self.algorithm.or_else(|| all.into_iter().find(announced));
         let (name, algorithm) = algorithm.unwrap_or(HmacAlgorithm::Hs256).parts();
-        let input = signing_input(name, None, to.audience(&self.audience), credentials, clock)?;
+        let input = signing_input(name, None, to.audience(&self.audience), credentials, time)?;
         let key = hmac::Key::new(algorithm, credentials.app_secret.expose_secret().as_bytes());
         Ok(signed(&input, hmac::sign(&key, input.as_bytes()).as_ref()))
     }
@@ -169,7 +172,7 @@ impl PrivateKeyJwt {
         &self,
         to: Recipient<'_>,
         credentials: &Credentials,
-        clock: &Clock,
+        time: Duration,
     ) -> Result<Zeroizing<String>> {
         let audience = to.audience(&self.audience);
         let chosen;
@@ -180,7 +183,7 @@ impl PrivateKeyJwt {
             }
             Held::Signer(signer) => &**signer,
         };
-        match caught(sign(signer, audience, credentials, clock)).await {
+        match caught(sign(signer, audience, credentials, time)).await {
             Some(outcome) => outcome,
             None => Err(unavailable("the signer of the client assertion panicked".to_owned())),
         }
@@ -191,10 +194,10 @@ async fn sign(
     signer: &dyn Signer,
     audience: &str,
     credentials: &Credentials,
-    clock: &Clock,
+    time: Duration,
 ) -> Result<Zeroizing<String>> {
     let (algorithm, key_id) = (signer.algorithm(), signer.key_id());
-    let input = signing_input(algorithm.name(), key_id, audience, credentials, clock)?;
+    let input = signing_input(algorithm.name(), key_id, audience, credentials, time)?;
     let signature = signer.sign(input.as_bytes()).await.map_err(|error| {
         let quoter = Quoter { credentials, token: None, assertion: Some(&input), proof: None };
         let said = quoter.text(&error.to_string(), LONGEST_TEXT);
@@ -219,26 +222,27 @@ fn check_length(algorithm: SigningAlgorithm, length: usize) -> Result<()> {
         .advice("an ES256 signature is r and s of 32 bytes each, not DER; RSA keys have at least 2048 bits"))
 }
 
-/// Header and claims (RFC 7523 3, RFC 7515 5.1).
+/// Header and claims (RFC 7523 3, RFC 7515 5.1). `time` is the server's, since the Unix epoch.
 fn signing_input(
     algorithm: &str,
     key_id: Option<&str>,
     audience: &str,
     credentials: &Credentials,
-    clock: &Clock,
+    time: Duration,
 ) -> Result<Zeroizing<String>> {
     let mut header = json!({ "typ": "JWT", "alg": algorithm });
     if let Some(key_id) = key_id {
         header["kid"] = key_id.into();
     }
-    let now = clock.now().wall;
+    let issued = time.saturating_sub(ISSUED_BEFORE);
     let claims = json!({
         "iss": credentials.app_id,
         "sub": credentials.app_id,
         "aud": audience,
         "jti": unique()?,
-        "iat": now.as_secs(),
-        "exp": (now + LIFE).as_secs(),
+        "iat": issued.as_secs(),
+        "nbf": issued.as_secs(),
+        "exp": issued.saturating_add(LIFE).as_secs(),
     });
     Ok(Zeroizing::new(format!("{}.{}", encoded(&header), encoded(&claims))))
 }

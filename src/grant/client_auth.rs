@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -6,7 +8,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use zeroize::Zeroizing;
 
 use super::assertion::{PrivateKeyJwt, Recipient, SecretJwt};
-use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::ExposeSecret;
@@ -126,17 +127,23 @@ impl ClientAuth {
         }
     }
 
-    /// The client assertion, for the methods that have one: another one at every call.
+    /// Whether the client authenticates by a JWT of its own, which says when it was issued.
+    pub(super) fn is_signed(&self) -> bool {
+        matches!(self, ClientAuth::ClientSecretJwt(_) | ClientAuth::PrivateKeyJwt(_))
+    }
+
+    /// The client assertion, for the methods that have one: another one at every call. `time` is the server's, since the
+    /// Unix epoch.
     pub(super) async fn assertion(
         &self,
         for_whom: Recipient<'_>,
         credentials: &Credentials,
-        clock: &Clock,
+        time: Duration,
     ) -> Result<Option<Zeroizing<String>>> {
         match self {
-            ClientAuth::ClientSecretJwt(method) => method.assertion(for_whom, credentials, clock).map(Some),
+            ClientAuth::ClientSecretJwt(method) => method.assertion(for_whom, credentials, time).map(Some),
             ClientAuth::PrivateKeyJwt(method) => {
-                method.assertion(for_whom, credentials, clock).await.map(Some)
+                method.assertion(for_whom, credentials, time).await.map(Some)
             }
             _ => Ok(None),
         }

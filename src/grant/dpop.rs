@@ -1,4 +1,7 @@
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
@@ -7,10 +10,17 @@ use serde_json::{Value, json};
 use super::jws::{encoded, signed, unique};
 use super::nonce::{NonceOf, Nonces};
 use super::public_jwk::hash;
+use super::server_clock::{self, Offset};
 use super::signer::Signer as _;
 use super::signing_key::SigningKey;
-use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long before it is made a proof says that it was issued: some servers take none from their future.
+const ISSUED_BEFORE: Duration = Duration::from_secs(2);
+
+/// How long the answer of an API to one call may take, where that is not measured.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// Binds the tokens to a key of the client (DPoP, RFC 9449), so that a stolen token is of no use: every token request and
 /// every call carries a proof, signed with the key and good for this one request.
@@ -59,6 +69,8 @@ pub(crate) struct Possession {
     /// The header of every proof, encoded, and the dot behind it.
     header: String,
     nonces: Nonces,
+    /// The clocks of the APIs that refused a proof, by trusted origin.
+    clocks: Mutex<HashMap<usize, Offset>>,
 }
 
 impl Possession {
@@ -68,24 +80,24 @@ impl Possession {
                 .advice("give it one on P-256 or of Ed25519, or let it make its own")
         })?;
         let header = encoded(&json!({ "typ": "dpop+jwt", "alg": key.algorithm().name(), "jwk": jwk }));
-        Ok(Self { key, header: header + ".", nonces: Nonces::default() })
+        Ok(Self { key, header: header + ".", nonces: Nonces::default(), clocks: Mutex::default() })
     }
 
     /// The `DPoP` header for one request (RFC 9449 4.2), with the server's nonce where one is known. `htu` is its URL
-    /// without query and fragment; `token` goes along on a call of an API.
+    /// without query and fragment; `token` goes along on a call of an API; `time` is the server's, since the Unix epoch.
     pub(crate) fn proof(
         &self,
         of: NonceOf,
         method: &Method,
         htu: &str,
         token: Option<&str>,
-        clock: &Clock,
+        time: Duration,
     ) -> Result<HeaderValue> {
         let mut claims = json!({
             "jti": unique()?,
             "htm": method.as_str(),
             "htu": htu,
-            "iat": clock.now().wall.as_secs(),
+            "iat": time.saturating_sub(ISSUED_BEFORE).as_secs(),
         });
         if let Some(nonce) = self.nonces.get(of) {
             claims["nonce"] = Value::from(&*nonce);
@@ -100,6 +112,28 @@ impl Possession {
         let mut proof = HeaderValue::from_maybe_shared(proof).map_err(|_| unsigned())?;
         proof.set_sensitive(true);
         Ok(proof)
+    }
+
+    /// The time at the API, since the Unix epoch: by what it said when it refused a proof, else with the offset of the
+    /// authorization server's clock, if that fits.
+    pub(crate) fn api_time(&self, origin: usize, offset: i64, now: &Moment) -> Duration {
+        server_clock::shifted(now.wall, self.api_offset(origin, offset, now))
+    }
+
+    fn api_offset(&self, origin: usize, guess: i64, now: &Moment) -> i64 {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.get(&origin).map_or(guess, |held| held.or_guess(guess, now))
+    }
+
+    /// Learns the time from an API's refusal of a proof, and returns whether a new proof would bear another one. Other
+    /// answers say nothing about a proof's time, and may be read long after they were made.
+    pub(crate) fn learn_time(&self, origin: usize, answer: &HeaderMap, offset: i64, now: &Moment) -> bool {
+        let used = self.api_offset(origin, offset, now);
+        let Some(newer) = Offset::of(answer, LONGEST_CALL, now).filter(Offset::is_believed) else {
+            return false;
+        };
+        self.clocks.lock().unwrap_or_else(PoisonError::into_inner).insert(origin, newer);
+        server_clock::matters(used, newer.or_guess(offset, now))
     }
 
     /// Keeps the nonce that an answer has (RFC 9449 8.2); false where it has none.

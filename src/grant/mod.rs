@@ -17,6 +17,7 @@ mod jwk;
 mod jws;
 mod key_format;
 mod nonce;
+mod oddities;
 mod pacing;
 #[cfg(any(feature = "server", feature = "testing"))]
 pub(crate) mod proof;
@@ -28,8 +29,10 @@ mod refusal;
 mod request;
 mod response;
 mod revocation;
+mod server_clock;
 mod signer;
 mod signing_key;
+mod token_type;
 mod transport;
 mod tries;
 mod ways;
@@ -45,9 +48,11 @@ use zeroize::Zeroizing;
 
 use assertion::Recipient;
 pub(crate) use discovery::Metadata;
+use oddities::Oddities;
 use response::Asked;
+use server_clock::{ServerClock, Stamp};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result};
 use crate::origin;
@@ -71,6 +76,7 @@ pub use quota::Quota;
 pub(crate) use recording::{Answer, BASIC, Claims, POST, Recorded, SIGNED};
 pub(crate) use request::GrantRequest;
 pub(crate) use response::TokenResponse;
+pub(crate) use server_clock::corrects;
 pub use signer::{Signed, Signer, SigningAlgorithm};
 pub use signing_key::SigningKey;
 pub(crate) use transport::HttpTransport;
@@ -119,6 +125,8 @@ pub(crate) struct TokenEndpoint {
     dpop: Option<Arc<Possession>>,
     /// Whether connections show a certificate.
     has_certificate: bool,
+    server_clock: Arc<ServerClock>,
+    oddities: Arc<Oddities>,
 }
 
 impl TokenEndpoint {
@@ -132,7 +140,20 @@ impl TokenEndpoint {
         discovery: Arc<Discovery>,
     ) -> Self {
         let (learned, dpop, has_certificate) = (Arc::default(), None, false);
-        Self { server, request, auth, allow_insecure, transport, discovery, learned, dpop, has_certificate }
+        let (server_clock, oddities) = (Arc::default(), Arc::default());
+        Self {
+            server,
+            request,
+            auth,
+            allow_insecure,
+            transport,
+            discovery,
+            learned,
+            dpop,
+            has_certificate,
+            server_clock,
+            oddities,
+        }
     }
 
     /// The same, asking for tokens that are bound to this key.
@@ -159,6 +180,8 @@ impl TokenEndpoint {
             learned: self.learned.clone(),
             dpop: self.dpop.clone(),
             has_certificate: self.has_certificate,
+            server_clock: self.server_clock.clone(),
+            oddities: self.oddities.clone(),
         }
     }
 
@@ -253,7 +276,8 @@ impl TokenEndpoint {
         }
     }
 
-    /// One request; and once more if the server asks for a DPoP nonce and gives one (RFC 9449 8).
+    /// Sends one request. It is sent once more if the server asks for a DPoP nonce and gives one (RFC 9449 8), and once more if
+    /// it bears a time that is wrong by the clock of the server that refused it.
     pub(crate) async fn ask(
         &self,
         ways: &Ways,
@@ -263,16 +287,27 @@ impl TokenEndpoint {
         tries: &Tries,
     ) -> Result<TokenResponse> {
         let to = Recipient { metadata: ways.metadata.as_deref(), token_endpoint: &ways.token_endpoint };
-        let mut has_nonce = false;
-        tries.count();
-        let mut outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
-        if has_nonce
-            && outcome.as_ref().is_err_and(|error| error.oauth_error() == Some("use_dpop_nonce"))
-            && tries.has_one_more()
-        {
+        let bears_time = self.dpop.is_some() || auth.is_signed();
+        let (mut gave_nonce, mut set_right) = (false, false);
+        let outcome = loop {
+            let mut has_nonce = false;
+            let stamp = if bears_time { self.server_clock.stamp(&clock.now()) } else { Stamp::default() };
             tries.count();
-            outcome = self.ask_once(to, auth, clock, credentials, &mut has_nonce).await;
-        }
+            let outcome = self.ask_once(to, auth, clock, credentials, stamp.time, &mut has_nonce).await;
+            match &outcome {
+                Err(_) if !tries.has_one_more() => break outcome,
+                Err(error) if has_nonce && !gave_nonce && error.oauth_error() == Some("use_dpop_nonce") => {
+                    gave_nonce = true;
+                }
+                Err(error)
+                    if bears_time && !set_right && self.server_clock.explains(error, stamp, &clock.now()) =>
+                {
+                    tracing::debug!(target: "evertoken", %error, "refused with a wrong time; trying with the server's");
+                    set_right = true;
+                }
+                _ => break outcome,
+            }
+        };
         match outcome {
             Ok(response) => {
                 self.learned.worked(auth, credentials, response.sent);
@@ -286,24 +321,31 @@ impl TokenEndpoint {
         }
     }
 
-    /// Assertion and proof are made anew each time. Says in `has_nonce` whether the answer had a nonce.
+    /// By how many milliseconds the authorization server's clock is ahead of ours, as far as its answers show it; 0 if
+    /// nothing speaks against it.
+    pub(crate) fn clock_offset(&self, now: &Moment) -> i64 {
+        self.server_clock.offset(now)
+    }
+
+    /// Assertion and proof are made anew each time, for the server's `time`. Says in `has_nonce` whether the answer had a nonce.
     async fn ask_once(
         &self,
         to: Recipient<'_>,
         auth: &ClientAuth,
         clock: &Clock,
         credentials: &Credentials,
+        time: Duration,
         has_nonce: &mut bool,
     ) -> Result<TokenResponse> {
         let url = to.token_endpoint;
-        let assertion = auth.assertion(to, credentials, clock).await;
+        let assertion = auth.assertion(to, credentials, time).await;
         let assertion = assertion.map_err(|error| error.with_server(self.server()))?;
         let assertion = assertion.as_ref().map(|assertion| assertion.as_str());
         let body = self.request.form_body(&auth.fields(credentials, assertion));
         let mut request = Self::http_request(url, auth, credentials, body)?;
         let proof = match &self.dpop {
             Some(key) => {
-                Some(key.proof(NonceOf::TokenEndpoint, &Method::POST, &origin::htu(url), None, clock)?)
+                Some(key.proof(NonceOf::TokenEndpoint, &Method::POST, &origin::htu(url), None, time)?)
             }
             None => None,
         };
@@ -322,6 +364,10 @@ impl TokenEndpoint {
         if status.is_redirection() || matches!(status.as_u16(), 404 | 405 | 410) {
             self.discovery.doubt();
         }
+        let offset = self.server_clock.learn(answer.headers(), &sent, &answered);
+        if let Some(offset) = offset.filter(|_| proof.is_some() || assertion.is_some()) {
+            self.oddities.clock(url, offset);
+        }
         if let Some(key) = &self.dpop {
             *has_nonce = key.note(NonceOf::TokenEndpoint, answer.headers());
         }
@@ -334,7 +380,7 @@ impl TokenEndpoint {
             sent,
             answered,
         };
-        response::parse(&answer, &asked).map_err(|error| auth.advised(error))
+        response::parse(&answer, &asked, &self.oddities).map_err(|error| auth.advised(error))
     }
 
     /// A form on its way to the authorization server, with what of the client's authentication goes into the header.

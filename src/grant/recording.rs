@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::document::Document;
 use super::quote::{LONGEST_TEXT, Quoter};
 use super::transport::{Transport, TransportError};
-use super::{ClientAuth, PROOF, TokenEndpoint};
+use super::{ClientAuth, PROOF, TokenEndpoint, response};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::error::Result;
@@ -52,7 +52,7 @@ pub(crate) struct Answer {
     /// As `origin::shown` has it.
     pub(crate) url: String,
     pub(crate) status: StatusCode,
-    pub(crate) has_expires_in: bool,
+    pub(crate) has_lifetime: bool,
     /// Where the token is a JWT.
     pub(crate) claims: Option<Claims>,
     /// Our wall clock, in seconds since the Unix epoch.
@@ -171,7 +171,7 @@ impl Recorder {
         Answer {
             url: sent.url,
             status,
-            has_expires_in: document.as_ref().is_some_and(|document| document.number("expires_in").is_some()),
+            has_lifetime: document.as_ref().is_some_and(response::has_lifetime),
             claims: token.and_then(|token| Claims::of(token, &self.asked, &quoter)),
             at,
         }

@@ -46,7 +46,8 @@ impl GrantRequest {
             }
         }
         self.scopes = scopes;
-        for name in self.audience.iter_mut().chain(&mut self.resources) {
+        let as_params = self.params.iter_mut().filter(|(name, _)| name == "resource").map(|(_, value)| value);
+        for name in self.audience.iter_mut().chain(&mut self.resources).chain(as_params) {
             let url = trimmed_url(name);
             *name = if Url::parse(url).is_ok() { url } else { trimmed(name) }.to_owned();
         }
@@ -54,12 +55,10 @@ impl GrantRequest {
             return Err(Error::configuration("`audience` is empty"));
         }
         for resource in &self.resources {
-            let problem = match Url::parse(resource) {
-                Ok(url) if url.fragment().is_none() => continue,
-                Ok(_) => "has a fragment",
-                Err(_) => "is not an absolute URI",
-            };
-            return Err(Error::configuration(format!("`resource` {resource:?} {problem} (RFC 8707 2)")));
+            check_resource("resource", resource)?;
+        }
+        for (_, value) in self.params.iter().filter(|(name, _)| name == "resource") {
+            check_resource("token_param", value)?;
         }
         for (name, _) in &self.params {
             let instead = match name.as_str() {
@@ -69,12 +68,22 @@ impl GrantRequest {
                 "client_assertion" | "client_assertion_type" => "set `client_auth` instead",
                 "scope" => "set `scope` instead",
                 "audience" => "set `audience` instead",
-                "resource" => "set `resource` instead",
                 _ => continue,
             };
             return Err(Error::configuration(format!("`token_param` cannot set {name:?}")).advice(instead));
         }
         Ok(self)
+    }
+
+    /// Returns the resources that are no absolute URI (RFC 8707 2). Entra ID v1 and AD FS take the id or the name of an API
+    /// there.
+    pub(crate) fn odd_resources(&self) -> impl Iterator<Item = &str> {
+        let params = self.params.iter().filter(|(name, _)| name == "resource").map(|(_, value)| value);
+        self.resources
+            .iter()
+            .chain(params)
+            .map(String::as_str)
+            .filter(|resource| Url::parse(resource).is_err())
     }
 
     /// The scopes as one string (RFC 6749 3.3); `None` where none is asked for.
@@ -95,6 +104,23 @@ impl GrantRequest {
         fields.extend(authentication);
         form(&fields)
     }
+}
+
+/// Refuses what no server can take for a resource. `option` is what it was given to.
+fn check_resource(option: &str, resource: &str) -> Result<()> {
+    let problem = if resource.trim().is_empty() {
+        "is empty"
+    } else if resource.contains(char::is_control) {
+        "has a control character"
+    } else if Url::parse(resource).is_ok_and(|url| url.fragment().is_some()) {
+        "has a fragment (RFC 8707 2)"
+    } else {
+        return Ok(());
+    };
+    Err(Error::configuration(match option {
+        "resource" => format!("`resource` {resource:?} {problem}"),
+        _ => format!("`token_param` \"resource\" {problem}"),
+    }))
 }
 
 /// `application/x-www-form-urlencoded`.
@@ -155,20 +181,51 @@ mod tests {
             (request(&["a\"b"], &[], &[]), "scope"),
             (request(&["a\\b"], &[], &[]), "scope"),
             (request(&["é"], &[], &[]), "scope"),
-            (request(&[], &["/relative"], &[]), "absolute"),
+            (request(&[], &[""], &[]), "`resource` \"\" is empty"),
+            (request(&[], &["\n"], &[]), "is empty"),
+            (request(&[], &["a\nb"], &[]), "control character"),
+            (request(&[], &["urn:api#f"], &[]), "fragment"),
+            (request(&[], &[], &[("resource", " ")]), "`token_param` \"resource\" is empty"),
+            (request(&[], &[], &[("resource", "h1dden\u{7f}x")]), "control character"),
+            (request(&[], &[], &[("resource", "https://a.example/#f")]), "fragment"),
             (request(&[], &["https://a.example/#f"], &[]), "fragment"),
             (request(&[], &[], &[("grant_type", "password")]), "client_credentials"),
             (request(&[], &[], &[("client_id", "x")]), "app id"),
             (request(&[], &[], &[("client_secret", "x")]), "app secret"),
             (request(&[], &[], &[("scope", "x")]), "`scope`"),
             (request(&[], &[], &[("audience", "x")]), "`audience`"),
-            (request(&[], &[], &[("resource", "x")]), "`resource`"),
             (request(&[], &[], &[("", "x")]), "no name"),
             (GrantRequest { audience: Some(String::new()), ..GrantRequest::default() }, "empty"),
         ] {
             let error = bad.checked().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Configuration);
-            assert!(error.to_string().contains(said), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(said) && !error.contains("h1dden"), "{error}");
+        }
+    }
+
+    #[test]
+    fn takes_resources_that_are_no_uri() {
+        const GUID: &str = "00000003-0000-0ff1-ce00-000000000000";
+        for (resource, is_odd) in [
+            (GUID, true),
+            ("00000003-0000-0ff1-ce00-000000000000/acme.sharepoint.example@tenant", true),
+            ("my api", true),
+            ("/relative", true),
+            ("a#b", true),
+            ("api.acme.example/orders", true),
+            ("api://acme", false),
+            ("urn:ietf:api", false),
+            ("https://api.example/v1", false),
+        ] {
+            let as_option = request(&[], &[resource], &[]).checked().unwrap();
+            let as_param = request(&[], &[], &[("resource", resource)]).checked().unwrap();
+            for request in [as_option, as_param] {
+                let body = request.form_body(&[]);
+                let sent: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).skip(1).collect();
+                assert_eq!(sent, [("resource".into(), resource.into())]);
+                assert_eq!(request.odd_resources().count() == 1, is_odd, "{resource}");
+            }
         }
     }
 

@@ -152,8 +152,8 @@ impl<T> Builder<T> {
         self
     }
 
-    /// The API that the token is for, by the standard: the parameter `resource` (RFC 8707), an absolute URI. It can
-    /// be given several times.
+    /// The API that the token is for, by the standard: the parameter `resource` (RFC 8707), an absolute URI without
+    /// fragment. Entra ID v1 and AD FS take the id or the name of an API instead. It can be given several times.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         if self.config.replaces("resource") {
             self.config.request.resources.clear();
@@ -543,7 +543,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
             (builder().base_url("http://api.example/"), "base_url"),
             (builder().trusted_origin("https://u:p@api.example/"), "trusted_origin"),
             (builder().scope("a\"b"), "scope"),
-            (builder().resource("relative"), "resource"),
+            (builder().resource(""), "resource"),
             (builder().token_param("client_secret", "x"), "client_secret"),
             (builder().renewal(RenewalPolicy::default().renew_at(2.0)), "renew_at"),
         ] {

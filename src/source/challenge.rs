@@ -39,6 +39,15 @@ pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, used: Scheme) -> 
     (ours || !other).then_some(Refusal::Token)
 }
 
+/// Whether an answer refuses the proof of a call (RFC 9449 7.1).
+pub(super) fn refuses_proof(status: StatusCode, headers: &HeaderMap) -> bool {
+    status == StatusCode::UNAUTHORIZED
+        && headers.get_all(WWW_AUTHENTICATE).iter().any(|value| {
+            Challenges { rest: value.as_bytes() }
+                .any(|challenge| challenge.error == Some(b"invalid_dpop_proof"))
+        })
+}
+
 struct Challenge<'a> {
     scheme: &'a [u8],
     error: Option<&'a [u8]>,

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use url::Url;
 
 use super::TokenSource;
-use super::challenge::{Refusal, refusal};
+use super::challenge::{Refusal, refusal, refuses_proof};
 use crate::error::{Error, Result};
 use crate::grant::{NonceOf, PROOF};
 use crate::origin;
@@ -73,7 +73,7 @@ impl Signed {
 /// worth another sending. [`TokenSource::pass`] gives it.
 ///
 /// A call may be sent once more because its token was refused (RFC 6750 3.1) and, under DPoP, once more for a nonce
-/// (RFC 9449 9).
+/// (RFC 9449 9) and once more if the API's `Date` shows that its clock refused the proof's time.
 ///
 /// ```no_run
 /// # use evertoken::{http, reqwest, TokenSource};
@@ -96,6 +96,8 @@ pub struct Pass {
     sent_to: Option<usize>,
     renewed: bool,
     nonce_given: bool,
+    /// Whether it was sent again with the API's time in its proof.
+    time_given: bool,
 }
 
 impl fmt::Debug for Pass {
@@ -141,8 +143,8 @@ impl TokenSource {
 
     /// That of a call with this token.
     pub(crate) fn pass_with(self, token: AccessToken) -> Pass {
-        let nonce_given = self.family.dpop.is_none();
-        Pass { source: self, token, sent_to: None, renewed: false, nonce_given }
+        let unbound = self.family.dpop.is_none();
+        Pass { source: self, token, sent_to: None, renewed: false, nonce_given: unbound, time_given: unbound }
     }
 
     /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request, whose target was let
@@ -153,8 +155,9 @@ impl TokenSource {
             Some(key) => {
                 let origin = self.family.origins.index_of(target.origin())?;
                 let token = Some(token.as_str());
-                let clock = &self.family.clock;
-                Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, clock)?)
+                let now = self.family.clock.now();
+                let time = key.api_time(origin, self.family.endpoint.clock_offset(&now), &now);
+                Some(key.proof(NonceOf::Api(origin), method, &target.htu(), token, time)?)
             }
         };
         Ok(Signed { authorization: token.authorization().clone(), proof })
@@ -210,7 +213,7 @@ impl Pass {
 
     /// Whether some answer can lead to another sending.
     pub(crate) fn may_repeat(&self) -> bool {
-        !self.renewed || !self.nonce_given
+        !self.renewed || !self.nonce_given || !self.time_given
     }
 
     /// Whether the call is to be sent again, having been answered like this from there. Where it cannot be
@@ -234,6 +237,11 @@ impl Pass {
             return false;
         }
         let has_nonce = dpop.is_some_and(|key| key.note(NonceOf::Api(origin), headers));
+        if let Some(key) = dpop.filter(|_| refuses_proof(status, headers)) {
+            let now = source.family.clock.now();
+            let learned = key.learn_time(origin, headers, source.family.endpoint.clock_offset(&now), &now);
+            return learned && repeatable && !std::mem::replace(&mut self.time_given, true);
+        }
         match refusal(status, headers, source.scheme()) {
             Some(Refusal::Nonce) if has_nonce && repeatable && !self.nonce_given => {
                 self.nonce_given = true;

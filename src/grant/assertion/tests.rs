@@ -9,7 +9,7 @@ use super::super::signer::Signed;
 use super::super::tests::{Script, answer, credentials, token};
 use super::super::{ClientAuth, GrantRequest, Server, TokenEndpoint, TokenResponse};
 use super::*;
-use crate::clock::{Moment, TimeSource};
+use crate::clock::{Clock, Moment, TimeSource};
 use crate::grant::Tries;
 
 /// RFC 8037 A.1.
@@ -87,7 +87,7 @@ async fn header_claims_and_signature() {
     assert_eq!(URL_SAFE_NO_PAD.decode(jti.as_str().unwrap()).unwrap().len(), 16);
     assert_eq!(
         claims,
-        json!({ "iss": "a:p", "sub": "a:p", "aud": "https://as.example/token?t=1", "iat": 1000, "exp": 1060 })
+        json!({ "iss": "a:p", "sub": "a:p", "aud": "https://as.example/token?t=1", "iat": 990, "nbf": 990, "exp": 1050 })
     );
     let (input, signature) = jwt.rsplit_once('.').unwrap();
     let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();

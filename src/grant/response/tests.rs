@@ -36,6 +36,7 @@ pub(in super::super) fn judge_for(
             sent,
             answered: Moment { monotonic: Duration::from_secs(12), ..sent },
         },
+        &Oddities::default(),
     )
 }
 
@@ -121,27 +122,85 @@ fn scopes_granted_and_missing() {
 
 #[test]
 fn token_types() {
-    for kind in ["\"Bearer\"", "\"bearer\"", "\"BEARER\"", "null", "\"\""] {
+    for kind in [
+        "\"Bearer\"",
+        "\"bearer\"",
+        "\"BEARER\"",
+        "null",
+        "\"\"",
+        "\"Bearer \"",
+        "\"BearerToken\"",
+        "\"JWT\"",
+    ] {
         assert!(accepted(&format!(r#","token_type":{kind}"#)).is_ok(), "{kind}");
     }
-    for (kind, named) in [
-        ("DPoP", "\"DPoP\""),
-        ("mac", "\"mac\""),
-        ("N_A", "\"N_A\""),
-        ("Bearer ", "\"Bearer \""),
-        (TOKEN, "[redacted]"),
-    ] {
+    for (kind, named) in [("DPoP", "\"DPoP\""), ("mac", "\"mac\""), ("N_A", "\"N_A\"")] {
         let error = accepted(&format!(r#","token_type":"{kind}""#)).unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::InvalidResponse, true), "{kind}");
         assert!(error.to_string().contains(named), "{error}");
     }
-    let long = accepted(&format!(r#","token_type":"{}\u001b""#, "x".repeat(5000))).unwrap_err().to_string();
-    assert!(long.len() < 400 && !long.contains('\u{1b}'), "{long}");
+    let odd = format!(r#","token_type":"pop {TOKEN}{}\u001b""#, "x".repeat(5000));
+    let long = accepted(&odd).unwrap_err().to_string();
+    assert!(long.len() < 400 && !long.contains('\u{1b}') && !long.contains(TOKEN), "{long}");
+}
+
+#[test]
+fn trims_what_clings_to_a_token() {
+    for padded in ["t0ken\\n", "t0ken\\r\\n", " t0ken ", "\\tt0ken", "\\ufefft0ken\\u0000"] {
+        let token = judge(200, &[], format!(r#"{{"access_token":"{padded}"}}"#).as_bytes()).unwrap();
+        assert_eq!(token.text.token(), "t0ken", "{padded}");
+        assert_eq!(token.text.header(), "Bearer t0ken");
+    }
+    for nothing in ["", " ", "\\r\\n"] {
+        let error = judge(200, &[], format!(r#"{{"access_token":"{nothing}"}}"#).as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("has no access_token"), "{nothing:?}: {error}");
+    }
+    // What is cut out of errors is the token as it is used.
+    let body = format!(r#"{{"access_token":"{TOKEN}\n","error":"x","error_description":"of {TOKEN}"}}"#);
+    let error = judge(200, &[], body.as_bytes()).unwrap_err();
+    assert_eq!(error.description(), Some("of [redacted]"));
+}
+
+/// The request was sent at 1,300,000,000 s, and the answer read at the same time by the wall clock.
+#[test]
+fn expiries_as_points_in_time() {
+    const DATE: [(&str, &str); 1] = [("date", "Sun, 13 Mar 2011 07:06:40 GMT")];
+    // Two hours behind this machine.
+    const BEHIND: [(&str, &str); 1] = [("date", "Sun, 13 Mar 2011 05:06:40 GMT")];
+    let judge = |headers: &[(&str, &str)], more: &str| {
+        judge(200, headers, format!(r#"{{"access_token":"{TOKEN}",{more}}}"#).as_bytes())
+    };
+    for (headers, more, seconds) in [
+        (&[][..], r#""expires_on":"1300003600""#, 3600.0),
+        (&[], r#""expires_on":1300003600"#, 3600.0),
+        (&[], r#""expires_on":1300003600.5"#, 3600.5),
+        (&[], r#""expires_at":1300000060"#, 60.0),
+        (&[], r#""expiresAt":"1300000060000""#, 60.0),
+        (&DATE, r#""expires_on":" 1300003600 ""#, 3600.0),
+        (&BEHIND, r#""expires_on":1299996400"#, 3600.0),
+        (&[], r#""expires_on":4102444800"#, 365.0 * 86_400.0),
+        // `expires_in` comes first, if it can be read.
+        (&[], r#""expires_in":60,"expires_on":1300003600"#, 60.0),
+        (&[], r#""expires_in":null,"expires_on":1300003600"#, 3600.0),
+        // Nothing that can be believed.
+        (&[], r#""expires_on":"3/13/2011 7:06:40 AM +00:00""#, 300.0),
+        (&[], r#""expires_at":"2011-03-13T08:06:40Z""#, 300.0),
+        (&[], r#""expires_on":3600"#, 300.0),
+        (&[], r#""expires_on":-1"#, 300.0),
+        (&[], r#""expires_on":1e999"#, 300.0),
+        (&[], r#""expires_on":"inf""#, 300.0),
+        (&[], r#""expires_on":1299996400"#, 300.0),
+    ] {
+        let token = judge(headers, more).unwrap();
+        assert_eq!(token.lifetime.as_secs_f64(), seconds, "{more} {headers:?}");
+    }
+    let error = judge(&DATE, r#""expires_on":1300000000"#).unwrap_err();
+    assert!(error.to_string().contains("expired on arrival (expires_on"), "{error}");
 }
 
 #[test]
 fn tokens_that_cannot_be_carried() {
-    for bad in ["a b", "a\\r\\nX-Evil: 1", "t\\u00f6k", "a,b", "a\\u0000", "\\\"a\\\""] {
+    for bad in ["a b", "a\\nb\\n", "a\\r\\nX-Evil: 1", "t\\u00f6k", "a,b", "a\\u0000b", "\\\"a\\\""] {
         let error = judge(200, &[], format!(r#"{{"access_token":"{bad}"}}"#).as_bytes()).unwrap_err();
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::InvalidResponse, true), "{bad}");
         assert!(!error.to_string().contains("Evil"), "{error}");
@@ -213,7 +272,7 @@ fn respond(status: u16, headers: &[(usize, Vec<u8>)], body: &[u8]) -> Result<Tok
         sent,
         answered: sent,
     };
-    parse(&answer, &asked)
+    parse(&answer, &asked, &Oddities::default())
 }
 
 proptest! {
@@ -229,9 +288,11 @@ proptest! {
     #[test]
     fn no_lifetime_makes_it_panic_or_exceeds_a_year(number in any::<f64>(), text in any::<String>()) {
         for value in [serde_json::json!(number), serde_json::json!(number.to_string()), serde_json::json!(text)] {
-            let body = serde_json::json!({ "access_token": TOKEN, "expires_in": value, "refresh_in": value });
-            if let Ok(token) = respond(200, &[], body.to_string().as_bytes()) {
-                prop_assert!(!token.lifetime.is_zero() && token.lifetime <= LONGEST_LIFETIME);
+            for name in ["expires_in", "expires_on", "expires_at"] {
+                let body = serde_json::json!({ "access_token": TOKEN, name: value, "refresh_in": value });
+                if let Ok(token) = respond(200, &[], body.to_string().as_bytes()) {
+                    prop_assert!(!token.lifetime.is_zero() && token.lifetime <= LONGEST_LIFETIME);
+                }
             }
         }
     }

@@ -98,8 +98,8 @@ impl ExchangeBuilder {
         self
     }
 
-    /// The API that tokens are for, by the standard: the parameter `resource` (RFC 8707), an absolute URI. It can be given
-    /// several times.
+    /// The API that tokens are for, by the standard: the parameter `resource` (RFC 8707), an absolute URI without
+    /// fragment. Entra ID v1 and AD FS take the id or the name of an API instead. It can be given several times.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.request.resources.push(resource.into());
         self

@@ -21,6 +21,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::grant::proof::{self, Seen, Unproven};
+use crate::padding::trimmed_token;
 use crate::renewal::AccessToken;
 use crate::server::caller::{Caller, How, Identity};
 use crate::server::peer::Sender;
@@ -112,13 +113,13 @@ impl Verifier {
         VerifierBuilder::new(issuer.into())
     }
 
-    /// Verifies a token that came as a plain bearer token.
+    /// Verifies a token that came as a plain bearer token. White space and line ends around it are ignored.
     ///
     /// # Errors
     /// A [`Refusal`]: [`InvalidToken`](RefusalKind::InvalidToken) where the token is no good here, which takes in one that
     /// is bound to a key or a certificate; [`Unavailable`](RefusalKind::Unavailable) where that cannot be told now.
     pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
-        let identity = self.identity(token, || Sender::Unknown).await?;
+        let identity = self.identity(trimmed_token(token), || Sender::Unknown).await?;
         self.look_for_revocation(&identity)?;
         if identity.binding.is_none() {
             return Ok(Caller::new(identity, How::Bearer));
@@ -286,6 +287,9 @@ impl Verifier {
         place: cache::Place,
         sender: Sender,
     ) -> Result<Arc<Identity>, Refusal> {
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Refusal::token("it has characters that none may have (RFC 6749 A.12)"));
+        }
         let inner = &*self.0;
         let expected = Expected {
             profile: inner.profile,

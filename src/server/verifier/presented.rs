@@ -47,7 +47,7 @@ pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<(&str, &str)>,
     let malformed = invalid("the Authorization header is malformed");
     let line = line.to_str().map_err(|_| malformed.clone())?;
     let (scheme, rest) = line.split_once(' ').ok_or(malformed.clone())?;
-    let rest = rest.trim_start_matches(' ');
+    let rest = rest.trim_start_matches(' ').trim_end_matches([' ', '\t']);
     if rest.is_empty() { Err(malformed) } else { Ok(Some((scheme, rest))) }
 }
 

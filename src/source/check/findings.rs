@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Diagnosis, Level};
 use crate::error::{Error, ErrorKind};
-use crate::grant::{Answer, BASIC, Claims, GrantRequest, Metadata, POST, Quota, Recorded, TokenResponse};
+use crate::grant::{
+    Answer, BASIC, Claims, GrantRequest, Metadata, POST, Quota, Recorded, TokenResponse, corrects,
+};
 use crate::origin;
 use crate::renewal::{RenewalPolicy, Schedule};
 
@@ -109,7 +111,7 @@ pub(super) fn lifetime(
     );
     let claimed =
         answer.and_then(|answer| answer.claims.as_ref()).and_then(|claims| Some(claims.exp? - claims.iat?));
-    if answer.is_some_and(|answer| !answer.has_expires_in) {
+    if answer.is_some_and(|answer| !answer.has_lifetime) {
         let text = format!("{text}, which is a guess: the server does not say it (`expires_in`)");
         diagnosis.add(Level::Warn, "lifetime", text);
         diagnosis.advise("have the server say it");
@@ -169,6 +171,17 @@ pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims
     }
 }
 
+/// Reports a resource in a form that most servers refuse.
+pub(super) fn resource(diagnosis: &mut Diagnosis, request: &GrantRequest) {
+    for resource in request.odd_resources() {
+        let text = format!(
+            "`resource` {resource:?} is no absolute URI (RFC 8707 2): Entra ID v1 and AD FS take the id or the name of an \
+             API, most other servers do not"
+        );
+        diagnosis.add(Level::Warn, "audience", text);
+    }
+}
+
 pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool) {
     let answer = recorded.answers.last();
     // What was issued before is older by right; what comes from the future is not.
@@ -184,11 +197,15 @@ pub(super) fn clock(diagnosis: &mut Diagnosis, recorded: &Recorded, signs: bool)
     let told = |skew: f64| format!("{:.0} s {}", skew.abs(), if skew < 0.0 { "behind" } else { "ahead of" });
     let far = |skew: f64| skew.abs() > MOST_SKEW + blur;
     if far(skew) {
-        let level = if signs { Level::Fail } else { Level::Warn };
+        // By the answers' `Date` alone.
+        let is_corrected = recorded.skew.is_some_and(|skew| corrects(skew.seconds));
+        let level = if signs && !is_corrected { Level::Fail } else { Level::Warn };
         diagnosis.add(level, "clock", format!("the server's is {} ours", told(skew)));
-        diagnosis.advise(
-            "set this machine's by NTP: signed assertions and proofs are refused, and `iat` and `exp` mislead",
-        );
+        diagnosis.advise(if signs && is_corrected {
+            "set this machine's by NTP: the times in assertions and proofs are corrected, but `iat` and `exp` mislead"
+        } else {
+            "set this machine's by NTP: signed assertions and proofs are refused, and `iat` and `exp` mislead"
+        });
     } else if let Some(ahead) = issued.filter(|issued| *issued > MOST_SKEW) {
         diagnosis.add(Level::Warn, "clock", format!("the token's `iat` is {} our clock", told(ahead)));
         diagnosis.advise("look at the server's clocks");

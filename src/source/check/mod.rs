@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Api;
-use findings::{audience, clock, discovery, failure, granted, lifetime, quota, revocation, scope};
+use findings::{audience, clock, discovery, failure, granted, lifetime, quota, resource, revocation, scope};
 use tokio::runtime::Handle;
 
 use super::TokenSource;
@@ -189,6 +189,7 @@ impl TokenSource {
                 diagnosis.advise(advice);
             }
         }
+        resource(&mut diagnosis, family.endpoint.grant_request());
         let mut used = &known.current;
         let (mut outcome, mut recorded, mut endpoint) = self.asked(used, None).await;
         if let (Err(refusal), Some(next)) = (&outcome, &known.next)
