@@ -39,7 +39,7 @@ impl Acme {
     }
 
     pub async fn orders(&self) -> Result<Vec<Order>> {
-        Ok(self.0.get("orders").send().await?.error_for_status()?.json().await?)
+        self.0.get("orders").send().await?.error_for_status()?.json().await
     }
 }
 

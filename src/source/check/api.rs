@@ -1,7 +1,5 @@
 //! One call to the API, which shows whether its address is right and whether it takes the token.
 
-use std::error::Error as StdError;
-
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::redirect::Policy;
@@ -64,9 +62,7 @@ impl Api {
         let (status, headers) = match outcome {
             Ok(answer) => answer,
             Err(error) => {
-                let reason = error.source().and_then(innermost).map(|reason| format!(": {reason}"));
-                let text = format!("{}{}", error.facts(), reason.unwrap_or_default());
-                diagnosis.add(Level::Fail, "api", text);
+                diagnosis.add(Level::Fail, "api", error.facts());
                 let network = "check `base_url`, and from this machine DNS, firewall and proxy";
                 return diagnosis.advise(error.advice_given().unwrap_or(network));
             }
@@ -104,8 +100,4 @@ impl Api {
             repeated = true;
         }
     }
-}
-
-fn innermost<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source()).last()
 }

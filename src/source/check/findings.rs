@@ -174,11 +174,11 @@ pub(super) fn audience(diagnosis: &mut Diagnosis, request: &GrantRequest, claims
 /// Reports a resource in a form that most servers refuse.
 pub(super) fn resource(diagnosis: &mut Diagnosis, request: &GrantRequest) {
     for resource in request.odd_resources() {
-        let text = format!(
-            "`resource` {resource:?} is no absolute URI (RFC 8707 2): Entra ID v1 and AD FS take the id or the name of an \
-             API, most other servers do not"
-        );
+        let text = format!("`resource` {resource:?} is no absolute URI (RFC 8707 2)");
         diagnosis.add(Level::Warn, "audience", text);
+        diagnosis.advise(
+            "leave it for Entra ID v1 and AD FS, which take the id or the name of an API; most other servers do not",
+        );
     }
 }
 
