@@ -101,10 +101,18 @@ async fn a_second_401_is_handed_on() {
 #[tokio::test]
 async fn other_refusals_are_handed_on_and_the_token_stays() {
     for answer in [
-        || unauthorized("Basic realm=\"x\""),
         || unauthorized("Bearer error=\"insufficient_scope\""),
         || unauthorized("DPoP error=\"use_dpop_nonce\""),
-        || (StatusCode::FORBIDDEN, [("www-authenticate", "Bearer error=\"invalid_token\"")]).into_response(),
+        || unauthorized("Basic, Bearer error=\"insufficient_user_authentication\""),
+        || {
+            (StatusCode::FORBIDDEN, [("www-authenticate", "Bearer error=\"insufficient_scope\"")])
+                .into_response()
+        },
+        || {
+            (StatusCode::BAD_REQUEST, [("www-authenticate", "Bearer error=\"invalid_request\"")])
+                .into_response()
+        },
+        || (StatusCode::FORBIDDEN, "Bearer error=\"invalid_token\"").into_response(),
     ] {
         let server = Server::start(move |_, _| now(answer()));
         let api = server.client();
@@ -114,6 +122,69 @@ async fn other_refusals_are_handed_on_and_the_token_stays() {
         assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t1"]));
         assert_eq!(server.issued(), 1);
     }
+}
+
+/// The answers with which APIs refuse a token in other words than a 401 for its scheme.
+#[tokio::test]
+async fn an_expired_token_in_other_words_is_renewed_and_the_call_sent_once_more() {
+    for refusal in [
+        || unauthorized("Basic realm=\"x\""),
+        || unauthorized("Negotiate"),
+        || (StatusCode::FORBIDDEN, [("www-authenticate", "Bearer error=\"invalid_token\"")]).into_response(),
+        || {
+            (StatusCode::BAD_REQUEST, [("www-authenticate", "Bearer error=\"invalid_token\"")])
+                .into_response()
+        },
+    ] {
+        let server = Server::start(move |_, seen| {
+            now(if seen.authorization() == Some("Bearer t1") { refusal() } else { ().into_response() })
+        });
+        let api = server.client();
+        assert_eq!(api.post("x").body("the body").send().await.unwrap().status(), 200);
+        assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t2"]));
+        assert_eq!(server.log()[1].body, "the body");
+    }
+}
+
+#[tokio::test]
+async fn one_renewal_per_cooldown_whatever_the_words() {
+    for refusal in [
+        || unauthorized("Basic realm=\"x\""),
+        || (StatusCode::FORBIDDEN, [("www-authenticate", "Bearer error=\"invalid_token\"")]).into_response(),
+    ] {
+        let server = Server::start(move |_, _| now(refusal()));
+        let api = server.client();
+        for _ in 0..5 {
+            assert!(api.get("x").send().await.unwrap().status().is_client_error());
+        }
+        assert_eq!(server.issued(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_apis_own_words_is_named_by_a_hook() {
+    let server = Server::start(move |_, seen| {
+        now(match seen.authorization() {
+            Some("Bearer t1") => (StatusCode::OK, [("x-error-code", "TOKEN_EXPIRED")]).into_response(),
+            _ => ().into_response(),
+        })
+    });
+    let hook = |status: StatusCode, headers: &evertoken::http::HeaderMap| {
+        status == 200 && headers.get("x-error-code").is_some_and(|code| code == "TOKEN_EXPIRED")
+    };
+    assert!(server.client().get("x").send().await.unwrap().headers().contains_key("x-error-code"));
+    let server = Server::start(move |_, seen| {
+        now(match seen.authorization() {
+            Some("Bearer t1") => (StatusCode::OK, [("x-error-code", "TOKEN_EXPIRED")]).into_response(),
+            _ => ().into_response(),
+        })
+    });
+    let api = server.builder().refused_when(hook).build().unwrap();
+    for _ in 0..2 {
+        let answer = api.get("x").send().await.unwrap();
+        assert!(!answer.headers().contains_key("x-error-code"));
+    }
+    assert_eq!(server.authorizations(), some(&["Bearer t1", "Bearer t2", "Bearer t2"]));
 }
 
 #[tokio::test]

@@ -110,9 +110,11 @@ async fn what_is_not_a_refusal_of_the_token_renews_nothing() {
     let server = AuthServer::start().await.unwrap();
     let api = client(&server).build().unwrap();
     assert_eq!(api.get("forbidden").send().await.unwrap().status(), StatusCode::FORBIDDEN);
-    for challenge in
-        ["Basic realm=\"x\"", "DPoP error=\"use_dpop_nonce\"", "Bearer error=\"insufficient_scope\""]
-    {
+    for challenge in [
+        "DPoP error=\"use_dpop_nonce\"",
+        "Bearer error=\"insufficient_scope\"",
+        "DPoP error=\"invalid_dpop_proof\"",
+    ] {
         server.fail_next_api(Fault::Status {
             status: 401,
             headers: vec![("WWW-Authenticate".into(), challenge.into())],

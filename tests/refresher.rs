@@ -10,12 +10,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use evertoken::http::{Request, Response};
+use evertoken::http::{HeaderMap, Request, Response, StatusCode};
 use evertoken::testing::{ManualClock, TimeSource, Transport, TransportError};
-use evertoken::{AccessToken, AppCredentials, Dpop, ErrorKind, RenewalPolicy, Result, State, TokenSource};
+use evertoken::{
+    AccessToken, AppCredentials, Dpop, ErrorKind, Pass, RenewalPolicy, Result, State, TokenSource,
+};
 use tokio::task::{JoinHandle, yield_now};
 
 const TICK: Duration = Duration::from_millis(50);
+
+const API: &str = "https://api.example/v1/";
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -78,6 +82,7 @@ impl Scene {
     ) -> TokenSource {
         let builder = TokenSource::builder_with(credentials)
             .token_url("https://as.example/token")
+            .base_url(API)
             .clock(self.clock.clone())
             .transport(Arc::new(Endpoint(self.clone())))
             .renewal(policy)
@@ -605,4 +610,196 @@ async fn a_readiness_check_that_prefetches_becomes_ready_without_traffic() {
         assert!(check());
         assert_eq!(scene.times().len(), round, "one request each time that there is no token");
     }
+}
+
+/// An API that knows these tokens and no others. Returns how a call to it ends, and the tokens it was sent with.
+struct Api {
+    knows: fn(&str) -> bool,
+    challenge: &'static str,
+}
+
+impl Api {
+    const BEARER: &'static str = "Bearer error=\"invalid_token\"";
+
+    async fn call(&self, scene: &Scene, source: &TokenSource) -> (u16, Vec<String>) {
+        let mut pass = source.pass().await.unwrap();
+        let mut sent = Vec::new();
+        loop {
+            let token = pass.token().as_str().to_owned();
+            let known = (self.knows)(&token);
+            sent.push(token);
+            if known {
+                assert!(!repeats(&mut pass, 200, None).await);
+                return (200, sent);
+            }
+            let challenge = self.challenge;
+            let again = tokio::spawn(async move {
+                let again = repeats(&mut pass, 401, Some(challenge)).await;
+                (pass, again)
+            });
+            let ((back, again), _) = scene.outcome(again).await;
+            if !again {
+                return (401, sent);
+            }
+            pass = back;
+        }
+    }
+}
+
+async fn repeats(pass: &mut Pass, status: u16, challenge: Option<&'static str>) -> bool {
+    let mut headers = HeaderMap::new();
+    headers.extend(challenge.map(|challenge| {
+        (
+            evertoken::http::header::WWW_AUTHENTICATE,
+            challenge.parse::<evertoken::http::HeaderValue>().unwrap(),
+        )
+    }));
+    pass.repeats(&API.parse().unwrap(), StatusCode::from_u16(status).unwrap(), &headers, true).await
+}
+
+/// A source that has renewed its first token just now, in time, and the API that refuses what `knows` does not name.
+async fn renewed(scene: &Arc<Scene>, policy: RenewalPolicy) -> TokenSource {
+    let source = scene.source(1, AppCredentials::new("app", "secret"), policy.jitter(0.0));
+    scene.outcome(call(&source)).await.0.unwrap();
+    scene.pass_in_steps(s(1), s(90)).await;
+    assert_eq!(scene.times().len(), 2, "it was renewed");
+    source
+}
+
+fn texts(tokens: &[&str]) -> Vec<String> {
+    tokens.iter().map(|token| (*token).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_young_token_that_the_api_does_not_know_yet_gives_way_to_the_previous_one() {
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, RenewalPolicy::default()).await;
+    let old_only = Api { knows: |token| token == "t1", challenge: Api::BEARER };
+    for _ in 0..3 {
+        assert_eq!(old_only.call(&scene, &source).await, (200, texts(&["t2", "t1"])));
+    }
+    assert_eq!(source.current_token().unwrap().as_str(), "t2", "it was not given up");
+    assert_eq!(scene.times().len(), 2, "without a renewal");
+    let all = Api { knows: |_| true, ..old_only };
+    assert_eq!(all.call(&scene, &source).await, (200, texts(&["t2"])));
+    // Past its youth a refusal means what it says.
+    scene.pass(s(6)).await;
+    let newest = Api { knows: |token| token == "t3", ..all };
+    assert_eq!(newest.call(&scene, &source).await, (200, texts(&["t2", "t3"])));
+    assert_eq!(newest.call(&scene, &source).await, (200, texts(&["t3"])));
+}
+
+#[tokio::test]
+async fn a_server_at_which_a_new_token_ends_the_previous_one_is_recovered_from_as_usual() {
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, RenewalPolicy::default()).await;
+    let newest = Api { knows: |token| token == "t3", challenge: Api::BEARER };
+    assert_eq!(newest.call(&scene, &source).await, (200, texts(&["t2", "t1", "t3"])));
+    assert_eq!(scene.times().len(), 3);
+    // Both that went before were refused.
+    let none = Api { knows: |_| false, ..newest };
+    assert_eq!(none.call(&scene, &source).await, (401, texts(&["t3"])), "the cooldown holds");
+    assert_eq!(scene.times().len(), 3);
+}
+
+#[tokio::test]
+async fn the_previous_token_is_tried_only_if_it_is_known_to_be_good() {
+    let newest = Api { knows: |token| token == "t3", challenge: Api::BEARER };
+    // It was refused in a call that was still under way.
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = scene.source(1, AppCredentials::new("app", "secret"), RenewalPolicy::default().jitter(0.0));
+    let first = scene.outcome(call(&source)).await.0.unwrap();
+    scene.pass_in_steps(s(1), s(90)).await;
+    source.invalidate(&first);
+    assert_eq!(newest.call(&scene, &source).await, (200, texts(&["t2", "t3"])));
+
+    // It is of another credential: by hand, and of another app.
+    for id in ["app", "other"] {
+        let scene = Scene::new(|_| Deed::Token(100));
+        let source =
+            scene.source(1, AppCredentials::new("app", "secret"), RenewalPolicy::default().jitter(0.0));
+        scene.outcome(call(&source)).await.0.unwrap();
+        source.set_credentials(id, "new").unwrap();
+        scene.pass_in_steps(s(1), s(90)).await;
+        scene.outcome(call(&source)).await.0.unwrap();
+        let sent = newest.call(&scene, &source).await.1;
+        assert!(!sent.contains(&"t1".to_owned()), "{id}: {sent:?}");
+    }
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, RenewalPolicy::default()).await;
+    source.set_credentials("app", "new").unwrap();
+    let sent = newest.call(&scene, &source).await;
+    assert_eq!(sent, (200, texts(&["t2", "t3"])), "set after the renewal");
+
+    // It has expired, in its leeway at least.
+    let scene = Scene::new(|nth| if nth == 2 { Deed::Slow(s(3)) } else { Deed::Token(20) });
+    let source = scene.source(1, AppCredentials::new("app", "secret"), RenewalPolicy::default().jitter(0.0));
+    scene.outcome(call(&source)).await.0.unwrap();
+    scene.pass_in_steps(Duration::from_millis(250), s(22)).await;
+    assert_ne!(source.current_token().unwrap().as_str(), "t1");
+    let none = Api { knows: |_| false, ..newest };
+    let sent = none.call(&scene, &source).await.1;
+    assert!(!sent.contains(&"t1".to_owned()), "{sent:?}");
+
+    // A caller's own word renews at once.
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, RenewalPolicy::default()).await;
+    source.invalidate(&source.current_token().unwrap());
+    assert_eq!(scene.outcome(call(&source)).await.0.unwrap().as_str(), "t3");
+}
+
+#[tokio::test]
+async fn a_new_token_settles_while_the_previous_one_serves() {
+    let scene = Scene::new(|_| Deed::Token(100));
+    let settling = RenewalPolicy::default().settle(s(3));
+    let source = scene.source(1, AppCredentials::new("app", "secret"), settling.clone().jitter(0.0));
+    let (first, waited) = scene.outcome(call(&source)).await;
+    assert_eq!(first.unwrap().as_str(), "t1");
+    assert!(waited < s(1), "with nothing held it is served at once");
+    let serves = |token: &str| source.current_token().is_some_and(|held| held.as_str() == token);
+    while scene.times().len() < 2 {
+        scene.pass(TICK).await;
+    }
+    let came = scene.now();
+    while !serves("t2") {
+        assert!(serves("t1"), "one of them serves");
+        scene.pass(TICK).await;
+    }
+    assert!(scene.now() - came >= s(3) - TICK && scene.now() - came <= s(4), "{:?}", scene.now() - came);
+    assert_eq!(source.status().state, State::Fresh);
+
+    // A refusal of the previous one ends the wait.
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, settling.clone()).await;
+    let held = source.current_token().unwrap();
+    source.invalidate(&held);
+    assert!(source.current_token().is_some_and(|newer| newer != held));
+
+    // So does its end, however long the new one is to settle.
+    let scene = Scene::new(|_| Deed::Token(100));
+    let source = renewed(&scene, RenewalPolicy::default().settle(s(1_000))).await;
+    for _ in 0..400 {
+        assert!(source.current_token().is_some(), "one of them serves");
+        scene.pass(s(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_401_for_other_schemes_only_renews_once_until_a_call_succeeds() {
+    let scene = Scene::new(|_| Deed::Token(1_000_000));
+    let source = scene.plain(1);
+    scene.outcome(call(&source)).await.0.unwrap();
+    scene.pass(s(10)).await;
+    let foreign = Api { knows: |_| false, challenge: "Basic realm=\"api\"" };
+    assert_eq!(foreign.call(&scene, &source).await, (401, texts(&["t1", "t2"])));
+    for _ in 0..20 {
+        scene.pass_in_steps(s(1), s(60)).await;
+        assert_eq!(foreign.call(&scene, &source).await, (401, texts(&["t2"])), "no other");
+    }
+    assert_eq!(scene.times().len(), 2);
+    // A challenge for our scheme is another matter.
+    let ours = Api { knows: |token| token == "t3", challenge: Api::BEARER };
+    assert_eq!(ours.call(&scene, &source).await, (200, texts(&["t2", "t3"])));
+    scene.pass_in_steps(s(1), s(600)).await;
+    assert_eq!(foreign.call(&scene, &source).await, (401, texts(&["t3", "t4"])), "a call has succeeded");
 }

@@ -96,7 +96,10 @@ impl Future for Call {
                 Step::Sent(sent) => {
                     let outcome = ready!(Pin::new(&mut sent.answer).poll(context));
                     let leads_on = match &outcome {
-                        Ok(response) => sent.token.is_some() && client.0.source.heeds(response.status()),
+                        Ok(response) => {
+                            sent.token.is_some()
+                                && client.0.source.heeds(response.status(), response.headers())
+                        }
                         Err(error) => sent.survives(error),
                     };
                     if !leads_on {

@@ -247,7 +247,7 @@ where
                 Projected::Sent { answer, then } => {
                     let response = ready!(answer.poll(cx)).map_err(Into::into)?;
                     match then.take() {
-                        Some(sent) if sent.source.heeds(response.status()) => {
+                        Some(sent) if sent.source.heeds(response.status(), response.headers()) => {
                             way.set(Way::Long { outcome: Box::pin(sent.follow(response)) });
                         }
                         _ => return Poll::Ready(Ok(response)),

@@ -5,6 +5,7 @@ mod backoff;
 mod events;
 #[cfg(test)]
 mod fleet;
+mod handover;
 mod outcome;
 mod plan;
 mod policy;
@@ -23,7 +24,7 @@ mod token;
 
 pub use events::{Event, Events};
 pub use policy::RenewalPolicy;
-pub(crate) use refresher::{GRACE, Invalidation, Refresher};
+pub(crate) use refresher::{GRACE, Invalidation, Refresher, Refused};
 pub(crate) use schedule::Schedule;
 #[cfg(feature = "server")]
 pub(crate) use schedule::attempt_timeout;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::attempt::Attempted;
 use super::events::Event;
+use super::handover::Handover;
 use super::plan::{Failure, Next};
 use super::refresher::{GRACE, Inner, Refresher};
 use super::slot::Held;
@@ -44,8 +45,14 @@ impl Refresher {
         if let Some(mended) = self.slot.held().as_deref().and_then(mended) {
             self.slot.store(Some(mended));
         }
-        let held = self.slot.held();
-        let next = inner.plan.next(&now, held.as_deref());
+        let Inner { plan, handover, .. } = &mut *inner;
+        let handed_over_in = handover.step(&self.slot, plan.settle(), &now);
+        let next = plan.next(&now, handover.newest(&self.slot).as_deref());
+        let next = match (next, handed_over_in) {
+            (Next::Sleep(left), Some(earlier)) => Next::Sleep(left.min(earlier)),
+            (Next::Rest, Some(earlier)) => Next::Sleep(earlier),
+            (next, _) => next,
+        };
         inner.task.pulse.beats += 1;
         inner.task.attempting = matches!(next, Next::Attempt { .. });
         inner.task.due = match next {
@@ -100,7 +107,7 @@ impl Refresher {
             let now = self.clock.now();
             let report = match outcome {
                 Ok(_) if !same_app => None,
-                Ok(response) => Some(self.take(&mut inner, &now, response)),
+                Ok(response) => Some(self.take(&mut inner, &now, response, used.map(|used| used.generation))),
                 Err(_) if stale => None,
                 Err(error) => Some(self.fail(&mut inner, &now, Failure { error, requests, refused })),
             };
@@ -120,7 +127,10 @@ impl Refresher {
 
     #[cfg(feature = "testing")]
     pub(crate) fn hold(&self, response: TokenResponse) {
-        let report = self.take(&mut self.lock(), &self.clock.now(), response);
+        let mut inner = self.lock();
+        let generation = inner.known.as_ref().map(|known| known.current.generation);
+        let report = self.take(&mut inner, &self.clock.now(), response, generation);
+        drop(inner);
         self.report(&report);
     }
 
@@ -137,7 +147,13 @@ impl Refresher {
         self.slot.store(Some(held));
     }
 
-    fn take(&self, inner: &mut Inner, now: &Moment, response: TokenResponse) -> Report {
+    fn take(
+        &self,
+        inner: &mut Inner,
+        now: &Moment,
+        response: TokenResponse,
+        generation: Option<u64>,
+    ) -> Report {
         let TokenResponse { text, sent, round_trip, lifetime, refresh_in, scope, missing_scopes, quotas } =
             response;
         let schedule = inner
@@ -159,6 +175,7 @@ impl Refresher {
             Some((_, length)) => inner.plan.postponed(schedule, length, lifetime, round_trip),
             None => schedule,
         };
+        inner.handover.finish(&self.slot);
         let before = self.slot.held();
         let again = before.as_deref().filter(|held| held.token.as_str() == text.token());
         let schedule = again.map_or(schedule, |held| schedule.given_again(&held.schedule));
@@ -169,7 +186,9 @@ impl Refresher {
         let mut held = Held::new(token, schedule, sent, after_refusal);
         held.inherited = again.is_some_and(|held| held.inherited);
         held.refused = again.is_some_and(|held| held.refused);
-        self.slot.store(Some(held));
+        held.generation = generation;
+        let previous = before.as_ref().filter(|_| again.is_none()).cloned();
+        inner.handover = Handover::begin(&self.slot, held, previous, inner.plan.settle(), now);
         inner.last_renewal = Some(*now);
         inner.events.send(Event::Renewed { lifetime, missing_scopes: missing_scopes.clone() });
         let low = quota.filter(|_| scarce.is_some());
@@ -182,6 +201,7 @@ impl Refresher {
     }
 
     fn fail(&self, inner: &mut Inner, now: &Moment, failure: Failure) -> Report {
+        inner.handover.finish(&self.slot);
         let remaining = self.keep_serving(now);
         let error = inner.plan.failed(now, failure, remaining);
         if error.kind() == ErrorKind::CredentialsRejected {
@@ -196,6 +216,9 @@ impl Refresher {
     /// there is nothing to serve.
     fn keep_serving(&self, now: &Moment) -> Option<Duration> {
         let held = self.slot.held()?;
+        if held.withheld {
+            self.forget_foreign();
+        }
         let longer = if held.withheld { Some(held.withholding(false)) } else { held.extended(now) };
         let remaining = longer.as_ref().unwrap_or(&held).remaining(now);
         if longer.is_some() {
@@ -215,6 +238,7 @@ impl Refresher {
             inner.task.alive = false;
             if std::mem::take(&mut inner.task.attempting) && !self.is_closed() {
                 let now = self.clock.now();
+                inner.handover.finish(&self.slot);
                 let remaining = self.keep_serving(&now);
                 inner.plan.interrupted(&now, remaining);
             }
@@ -313,13 +337,13 @@ mod tests {
         settle(&parent, 0, parent.credentials.get(), Ok(token(&parent)));
         child.inherit(&parent.slot.held().unwrap());
         settle(&child, 0, child.credentials.get(), Ok(token(&child)));
-        assert!(child.close().token.is_none(), "given again, it is still the same");
+        assert!(child.close().tokens.is_empty(), "given again, it is still the same");
         let other = refresher();
         other.inherit(&parent.slot.held().unwrap());
         let own = TokenResponse { text: TokenText::new(Scheme::Bearer, "own").unwrap(), ..token(&other) };
         settle(&other, 0, other.credentials.get(), Ok(own));
-        assert!(other.close().token.is_some());
-        assert!(parent.close().token.is_some());
+        assert_eq!(other.close().tokens.len(), 1);
+        assert_eq!(parent.close().tokens.len(), 1);
     }
 
     #[test]

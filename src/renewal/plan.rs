@@ -131,6 +131,11 @@ impl Plan {
         }
     }
 
+    /// For how long a new token is held back while the previous one serves.
+    pub(crate) fn settle(&self) -> Duration {
+        self.policy.settle
+    }
+
     /// The time to the next attempt; `None` while resting.
     pub(crate) fn due_in(&self, now: &Moment, held: Option<&Held>) -> Option<Duration> {
         let live = held.filter(|held| !held.remaining(now).is_zero());

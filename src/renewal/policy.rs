@@ -22,6 +22,7 @@ pub struct RenewalPolicy {
     pub(crate) backoff_cap: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) idle_lifetimes: Option<u32>,
+    pub(crate) settle: Duration,
 }
 
 impl Default for RenewalPolicy {
@@ -34,6 +35,7 @@ impl Default for RenewalPolicy {
             backoff_cap: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
             idle_lifetimes: None,
+            settle: Duration::ZERO,
         }
     }
 }
@@ -93,6 +95,16 @@ impl RenewalPolicy {
     /// [`prefetch`](crate::TokenSource::prefetch), as [`Status`](crate::Status) shows.
     pub fn stop_after_unused(mut self, lifetimes: u32) -> Self {
         self.idle_lifetimes = Some(lifetimes.max(1));
+        self
+    }
+
+    /// Sets for how long a new token is held back while the previous one is valid and serves, zero by default: for an API that
+    /// does not know new tokens at once. If no other valid token is held, a new one is served at once.
+    ///
+    /// Without it, a token that the API refuses within 5 s of its arrival costs its call a second sending with the previous token,
+    /// and no renewal.
+    pub fn settle(mut self, length: Duration) -> Self {
+        self.settle = length;
         self
     }
 

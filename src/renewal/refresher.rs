@@ -15,9 +15,10 @@ use tokio::task::{AbortHandle, JoinHandle};
 use url::Url;
 
 use super::events::{Event, EventSender, Events};
+use super::handover::Handover;
 use super::plan::Plan;
 use super::policy::RenewalPolicy;
-use super::slot::{Look, Slot};
+use super::slot::{Held, Look, Slot};
 use super::status::{State, Status};
 use super::task;
 use super::telemetry::Report;
@@ -47,10 +48,13 @@ pub(crate) struct Refresher {
     progress: watch::Sender<u64>,
     inner: Mutex<Inner>,
     closed: AtomicBool,
+    /// A token was renewed for a 401 with challenges for other schemes only, and no call has succeeded since.
+    foreign: AtomicBool,
 }
 
 pub(super) struct Inner {
     pub(super) plan: Plan,
+    pub(super) handover: Handover,
     pub(super) events: EventSender,
     pub(super) last_renewal: Option<Moment>,
     /// The credentials that this one goes by; a change of the family's is taken note of once.
@@ -81,6 +85,15 @@ pub(crate) struct Pulse {
     pub(super) beats: u64,
 }
 
+/// How the API refused a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It says so, or nothing else.
+    Token,
+    /// Its challenges are for other schemes only, which may mean anything: one renewal until a call succeeds.
+    Foreign,
+}
+
 /// What became of a token that the API refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Invalidation {
@@ -96,7 +109,7 @@ pub(crate) enum Invalidation {
 #[derive(Default)]
 pub(crate) struct Remains {
     pub(crate) task: Option<JoinHandle<()>>,
-    pub(crate) token: Option<AccessToken>,
+    pub(crate) tokens: Vec<AccessToken>,
 }
 
 impl Refresher {
@@ -120,6 +133,7 @@ impl Refresher {
             progress: watch::Sender::new(0),
             inner: Mutex::new(Inner {
                 plan: Plan::new(policy, seed),
+                handover: Handover::default(),
                 events: EventSender::new(),
                 last_renewal: None,
                 known,
@@ -128,6 +142,7 @@ impl Refresher {
                 task: Task::default(),
             }),
             closed: AtomicBool::new(false),
+            foreign: AtomicBool::new(false),
         }
     }
 
@@ -292,19 +307,51 @@ impl Refresher {
         }
     }
 
+    /// Notes that a call succeeded.
+    #[inline]
+    pub(crate) fn note_success(&self) {
+        if self.foreign.load(Ordering::Relaxed) {
+            self.forget_foreign();
+        }
+    }
+
+    pub(super) fn forget_foreign(&self) {
+        self.foreign.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns the token to try once more with, if the API refused `token` so soon after its arrival that it may not know it yet.
+    pub(crate) fn previous_to(&self, token: &AccessToken) -> Option<AccessToken> {
+        let inner = self.lock();
+        let held = self.slot.held().filter(|held| held.token == *token && !held.withheld)?;
+        let current = inner.known.as_ref().map(|known| known.current.generation);
+        let previous = inner.handover.previous_to(&held, &self.clock.now())?;
+        (previous.generation == current).then(|| previous.token.clone())
+    }
+
     /// The API refused `token`.
-    pub(crate) fn invalidate(self: &Arc<Self>, token: &AccessToken) -> Invalidation {
+    pub(crate) fn invalidate(self: &Arc<Self>, token: &AccessToken, how: Refused) -> Invalidation {
         let now = self.clock.now();
         {
             let mut inner = self.lock();
             let Some(held) = self.slot.held() else { return Invalidation::Moved };
             if held.token != *token {
+                inner.handover.forget(token);
                 return Invalidation::Moved;
             }
             if held.withheld {
                 return Invalidation::Renewing;
             }
             if self.is_closed() {
+                return Invalidation::Kept;
+            }
+            if inner.handover.finish(&self.slot) {
+                inner.handover = Handover::None;
+                drop(inner);
+                self.bump();
+                return Invalidation::Moved;
+            }
+            inner.handover = Handover::None;
+            if how == Refused::Foreign && self.foreign.load(Ordering::Relaxed) {
                 return Invalidation::Kept;
             }
             if !inner.plan.may_invalidate(&now, &held) {
@@ -314,6 +361,7 @@ impl Refresher {
                 return Invalidation::Kept;
             }
             self.slot.store(Some(held.withholding(true)));
+            self.foreign.fetch_or(how == Refused::Foreign, Ordering::Relaxed);
             inner.events.send(Event::Invalidated);
         }
         self.report(&Report::Invalidated);
@@ -355,6 +403,7 @@ impl Refresher {
         inner.known = now;
         if change == Change::AppId {
             self.slot.store(None);
+            inner.handover = Handover::None;
         }
         if matches!(change, Change::Secret | Change::AppId) {
             inner.events.send(Event::CredentialsRotated);
@@ -388,7 +437,7 @@ impl Refresher {
     pub(crate) fn status(&self) -> Status {
         let now = self.clock.now();
         let inner = self.lock();
-        let held = self.slot.held();
+        let held = inner.handover.newest(&self.slot);
         let live = held.as_deref().filter(|held| !held.remaining(&now).is_zero());
         let due = inner.plan.due_in(&now, held.as_deref());
         let state = if self.is_closed() {
@@ -426,23 +475,27 @@ impl Refresher {
             if self.closed.swap(true, Ordering::AcqRel) {
                 return Remains::default();
             }
-            let token = self.live_token();
+            let held = self.slot.held();
+            let tokens =
+                held.iter().chain(inner.handover.held_back()).filter_map(|held| self.revocable(held));
+            let tokens = tokens.collect();
             self.slot.store(None);
+            inner.handover = Handover::None;
             inner.events.close();
             if let Some(task) = inner.task.abort.take() {
                 task.abort();
             }
-            Remains { task: inner.task.join.take(), token }
+            Remains { task: inner.task.join.take(), tokens }
         };
         self.bump();
         remains
     }
 
     /// What the authorization server may still take for valid, if only in its leeway, and no parent holds.
-    fn live_token(&self) -> Option<AccessToken> {
-        let (held, now) = (self.slot.held().filter(|held| !held.inherited)?, self.clock.now());
+    fn revocable(&self, held: &Held) -> Option<AccessToken> {
+        let now = self.clock.now();
         let live = !held.remaining(&now).is_zero() || system_time(now.wall) < held.token.expires_at();
-        live.then(|| held.token.clone())
+        (live && !held.inherited).then(|| held.token.clone())
     }
 
     /// Revokes a token that it held. It tries once more where the server says when (RFC 7009 2.2.1), but for no longer
@@ -475,7 +528,11 @@ impl Refresher {
 
     /// What a second look at the slot shows.
     pub(crate) fn look(&self) -> Look {
-        self.slot.look(&self.clock)
+        match self.slot.look(&self.clock) {
+            // The task would see only in a moment that the previous token has ended.
+            Look::Nothing if self.lock().handover.finish(&self.slot) => self.slot.look(&self.clock),
+            look => look,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Held {
     pub(crate) withheld: bool,
     /// The API has refused it: its leeway is no resort any more.
     pub(crate) refused: bool,
+    /// That of the credential that it was asked for with.
+    pub(crate) generation: Option<u64>,
     /// The process that this one was forked from holds it too, so it is not for this one to revoke.
     pub(crate) inherited: bool,
     /// Up to here, by both clocks, a read asks nothing further.
@@ -44,6 +46,7 @@ impl Held {
             after_refusal,
             withheld: false,
             refused: false,
+            generation: None,
             inherited: false,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(false),
@@ -71,6 +74,7 @@ impl Held {
             after_refusal: self.after_refusal,
             withheld: false,
             refused: self.refused,
+            generation: self.generation,
             inherited: self.inherited,
             fresh_until: fresh_until(&schedule, &anchor),
             used: AtomicBool::new(self.was_used()),
@@ -212,6 +216,10 @@ impl Slot {
 
     pub(crate) fn store(&self, held: Option<Held>) {
         self.0.store(held.map(Arc::new));
+    }
+
+    pub(super) fn put(&self, held: Arc<Held>) {
+        self.0.store(Some(held));
     }
 }
 

@@ -3,14 +3,14 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::TokenSource;
 use super::defaults::Defaults;
 use super::ending::Revocation;
-use super::family::Family;
+use super::family::{Family, RefusedWhen};
 use super::from_env::FromEnv;
 use crate::clock::Clock;
 use crate::credentials::{ApiKey, AppCredentials, CredentialCell, CredentialSource};
@@ -52,6 +52,7 @@ pub(crate) struct Config {
     pub(super) base_url: Option<String>,
     trusted_origins: Vec<String>,
     allow_insecure_http: bool,
+    refused_when: Option<RefusedWhen>,
     policy: RenewalPolicy,
     token_timeout: Duration,
     pub(crate) timeout: Option<Duration>,
@@ -102,6 +103,7 @@ impl<T> Builder<T> {
             base_url: None,
             trusted_origins: Vec::new(),
             allow_insecure_http: false,
+            refused_when: None,
             policy: RenewalPolicy::default(),
             token_timeout: TOKEN_TIMEOUT,
             timeout: None,
@@ -212,6 +214,28 @@ impl<T> Builder<T> {
         self
     }
 
+    /// Names answers of the API that refuse the token in words of their own, such as a 200 or 419 with a code in a header. Each
+    /// is answered as a 401 is: the token is renewed, once per cooldown, and the call is sent once more. It is asked
+    /// about answers of every status, only from trusted origins, and maybe more than once about one; it must not block.
+    /// Bodies are not read: if the code is in the body, call [`TokenSource::invalidate`].
+    ///
+    /// Without it a 401 counts (see [`TokenSource::pass`]), and a 400 or 403 with `error="invalid_token"` (RFC 6750 3.1).
+    ///
+    /// ```
+    /// # let builder = evertoken::Client::builder("my-app", "my-secret");
+    /// let builder = builder.refused_when(|status, headers| {
+    ///     status.as_u16() == 419 || headers.get("x-error-code").is_some_and(|code| code == "TOKEN_EXPIRED")
+    /// });
+    /// # drop(builder);
+    /// ```
+    pub fn refused_when(
+        mut self,
+        refused: impl Fn(StatusCode, &HeaderMap) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.config.refused_when = Some(Arc::new(refused));
+        self
+    }
+
     /// How the token is kept fresh.
     pub fn renewal(mut self, policy: RenewalPolicy) -> Self {
         self.config.policy = policy;
@@ -311,6 +335,7 @@ impl<T> Builder<T> {
             base_url,
             trusted_origins,
             allow_insecure_http,
+            refused_when,
             policy,
             token_timeout,
             network,
@@ -386,6 +411,7 @@ impl<T> Builder<T> {
             credentials,
             endpoint,
             dpop,
+            refused_when,
             clock,
             policy,
             runtime,

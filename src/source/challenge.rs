@@ -1,42 +1,67 @@
-//! What a 401 says about the token (RFC 9110 11.6.1, RFC 6750 3).
+//! What an answer of the API says about the token (RFC 9110 11.6.1, RFC 6750 3).
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 
 use crate::secret::Scheme;
 
-/// What a 401 that can be helped asks for.
+/// What an answer that can be helped asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A newer token.
     Token,
+    /// An authentication by another scheme, maybe because of the token.
+    Foreign,
     /// A proof with the server's nonce (RFC 9449 9).
     Nonce,
 }
 
+/// Whether an answer can be a refusal, at a glance.
+#[inline]
+pub(super) fn may_refuse(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN => headers.contains_key(WWW_AUTHENTICATE),
+        _ => false,
+    }
+}
+
 /// What this answer asks for, to a call with a token of this scheme.
 ///
-/// It is a newer token where nothing speaks against it: no challenge, one for the scheme, or one that cannot be read. A
-/// challenge for other schemes only, a refused DPoP proof and an authentication that is too weak are other matters.
+/// A 401 asks for a newer token if nothing speaks against it: no challenge, one for the scheme, or one that cannot be read. A
+/// refused DPoP proof, too small a scope and too weak an authentication are other matters. A 400 or 403 asks for one only if it
+/// says `invalid_token` for the scheme.
 pub(super) fn refusal(status: StatusCode, headers: &HeaderMap, used: Scheme) -> Option<Refusal> {
-    if status != StatusCode::UNAUTHORIZED {
+    if !may_refuse(status, headers) {
         return None;
     }
-    let (mut ours, mut other) = (false, false);
+    let (mut ours, mut invalid, mut limited, mut foreign) = (false, false, false, false);
     for value in headers.get_all(WWW_AUTHENTICATE) {
         for Challenge { scheme, error } in (Challenges { rest: value.as_bytes() }) {
             match error {
-                Some(b"use_dpop_nonce") => return (used == Scheme::Dpop).then_some(Refusal::Nonce),
+                Some(b"use_dpop_nonce") if status == StatusCode::UNAUTHORIZED => {
+                    return (used == Scheme::Dpop).then_some(Refusal::Nonce);
+                }
                 // The token may be as good as any (RFC 9449 7.1).
-                Some(b"invalid_dpop_proof") => return None,
+                Some(b"use_dpop_nonce" | b"invalid_dpop_proof") => return None,
                 // Another token of the same kind would be refused just so (RFC 6750 3.1, RFC 9470 3).
-                Some(b"insufficient_scope" | b"insufficient_user_authentication") => other = true,
-                _ if scheme.eq_ignore_ascii_case(used.name().as_bytes()) => ours = true,
-                _ => other = true,
+                Some(b"insufficient_scope" | b"insufficient_user_authentication") => limited = true,
+                error if scheme.eq_ignore_ascii_case(used.name().as_bytes()) => {
+                    ours = true;
+                    invalid |= error == Some(b"invalid_token");
+                }
+                _ => foreign = true,
             }
         }
     }
-    (ours || !other).then_some(Refusal::Token)
+    if status != StatusCode::UNAUTHORIZED {
+        return invalid.then_some(Refusal::Token);
+    }
+    match (ours, limited, foreign) {
+        (true, ..) | (false, false, false) => Some(Refusal::Token),
+        (false, true, _) => None,
+        (false, false, true) => Some(Refusal::Foreign),
+    }
 }
 
 /// Whether an answer refuses the proof of a call (RFC 9449 7.1).
@@ -164,14 +189,33 @@ mod tests {
     }
 
     #[test]
-    fn only_a_401_counts() {
-        let mut headers = HeaderMap::new();
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
-        for status in [200, 400, 403, 407, 500] {
+    fn counts_a_400_or_403_only_if_it_names_an_invalid_token() {
+        for (status, challenge, right) in [
+            (200, "Bearer error=\"invalid_token\"", None),
+            (404, "Bearer error=\"invalid_token\"", None),
+            (407, "Bearer error=\"invalid_token\"", None),
+            (500, "Bearer error=\"invalid_token\"", None),
+            (401, "Bearer error=\"invalid_token\"", Some(Refusal::Token)),
+            (400, "Bearer error=\"invalid_token\"", Some(Refusal::Token)),
+            (403, "Bearer realm=\"x\", error=\"invalid_token\"", Some(Refusal::Token)),
+            (403, "Basic, bearer error=invalid_token", Some(Refusal::Token)),
+            (403, "Bearer", None),
+            (400, "Bearer error=\"invalid_request\"", None),
+            (403, "Bearer error=\"insufficient_scope\"", None),
+            (403, "Bearer error=\"insufficient_user_authentication\"", None),
+            (403, "DPoP error=\"invalid_token\"", None),
+            (403, "Bearer error=\"invalid_token\", DPoP error=\"invalid_dpop_proof\"", None),
+            (400, "Bearer error=\"invalid_token\", DPoP error=\"use_dpop_nonce\"", None),
+            (403, "Basic realm=\"Bearer error=invalid_token\"", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(refusal(status, &headers, Scheme::Bearer), None, "{status}");
+            assert_eq!(refusal(status, &headers, Scheme::Bearer), right, "{status} {challenge}");
         }
-        assert_eq!(refusal(StatusCode::UNAUTHORIZED, &headers, Scheme::Bearer), Some(Refusal::Token));
+        for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN] {
+            assert_eq!(refusal(status, &HeaderMap::new(), Scheme::Bearer), None, "{status}");
+        }
     }
 
     #[test]
@@ -200,23 +244,32 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not() {
+    fn what_names_other_schemes_only() {
         for challenges in [
             &["Basic realm=\"api\""][..],
             &["Negotiate"],
             &["Negotiate YWJj=="],
             &["DPoP algs=\"ES256\""],
-            &["DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""],
+            &["Basic realm=\"Bearer\"", "Digest nonce=\"a, Bearer error=x\", qop=\"auth\""],
+            &["Basic realm=\"a\\\", Bearer x=\\\"\""],
+        ] {
+            assert_eq!(asked(challenges, Scheme::Bearer), Some(Refusal::Foreign), "{challenges:?}");
+        }
+    }
+
+    #[test]
+    fn what_does_not() {
+        for challenges in [
+            &["DPoP error=\"use_dpop_nonce\", error_description=\"nonce\""][..],
             &["DPoP error=\"invalid_dpop_proof\""],
             &["Bearer, DPoP error=\"invalid_dpop_proof\""],
             &["Bearer, DPoP error=\"use_dpop_nonce\""],
             &["Bearer error=\"insufficient_scope\", scope=\"a b\""],
             &["Bearer realm=\"a, Bearer\", ERROR=insufficient_scope"],
             &["Bearer error=\"insufficient_user_authentication\", max_age=\"5\""],
-            &["Basic realm=\"Bearer\"", "Digest nonce=\"a, Bearer error=x\", qop=\"auth\""],
-            &["Basic realm=\"a\\\", Bearer x=\\\"\""],
+            &["Basic realm=\"x\"", "Bearer error=\"insufficient_scope\""],
         ] {
-            assert!(!renews(challenges), "{challenges:?}");
+            assert_eq!(asked(challenges, Scheme::Bearer), None, "{challenges:?}");
         }
     }
 
@@ -232,7 +285,7 @@ mod tests {
             (&["Bearer realm=\"a\", DPoP error=use_dpop_nonce"], Some(Refusal::Nonce)),
             (&["DPoP error=\"invalid_dpop_proof\""], None),
             (&["Bearer error=\"invalid_token\", DPoP error=\"invalid_dpop_proof\""], None),
-            (&["Bearer error=\"invalid_token\""], None),
+            (&["Bearer error=\"invalid_token\""], Some(Refusal::Foreign)),
             (&["DPoP error=\"insufficient_scope\""], None),
         ] {
             assert_eq!(asked(challenges, Scheme::Dpop), right, "{challenges:?}");

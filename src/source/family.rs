@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
 use tokio::runtime::Handle;
 
 use super::ending::Revocation;
@@ -13,6 +14,9 @@ use crate::grant::{GrantRequest, Possession, TokenEndpoint};
 use crate::origin::TrustedOrigins;
 use crate::renewal::{Refresher, RenewalPolicy};
 use crate::secret::SecretString;
+
+/// The user's word for an answer of the API that refuses the token.
+pub(crate) type RefusedWhen = Arc<dyn Fn(StatusCode, &HeaderMap) -> bool + Send + Sync>;
 
 const MOST_MEMBERS: usize = 64;
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(1);
@@ -25,6 +29,8 @@ pub(crate) struct Family {
     pub(super) endpoint: TokenEndpoint,
     /// Where tokens are bound to a key.
     pub(super) dpop: Option<Arc<Possession>>,
+    /// Which answers of the API are refusals besides those of the standards.
+    pub(super) refused_when: Option<RefusedWhen>,
     pub(super) clock: Clock,
     pub(super) policy: RenewalPolicy,
     pub(super) runtime: Option<Handle>,
@@ -130,7 +136,7 @@ impl Family {
         for member in members {
             let remains = member.0.close();
             tasks.extend(remains.task);
-            tokens.extend(remains.token.map(|token| (member.0.clone(), token)));
+            tokens.extend(remains.tokens.into_iter().map(|token| (member.0.clone(), token)));
         }
         if let Ok(mut patience) = self.sleep(SHUTDOWN_PATIENCE) {
             for task in tasks {

@@ -25,7 +25,7 @@ use crate::credentials::{ApiKey, CredentialSource};
 use crate::error::{Error, Result};
 use crate::grant::NonceOf;
 use crate::origin::TrustedOrigins;
-use crate::renewal::{AccessToken, Events, GRACE, Held, Invalidation, Look, Refresher, Status};
+use crate::renewal::{AccessToken, Events, GRACE, Held, Invalidation, Look, Refresher, Refused, Status};
 use crate::secret::{Scheme, SecretString};
 
 pub use builder::Builder;
@@ -265,12 +265,25 @@ impl TokenSource {
     /// while the renewal runs; a cooldown of 10 s, doubling to 5 min while every new token is refused again, bounds
     /// what this costs. Where the source has moved on, nothing happens.
     pub fn invalidate(&self, token: &AccessToken) {
-        self.refresher().invalidate(token);
+        self.refuse(token, Refused::Token);
+    }
+
+    pub(crate) fn refuse(&self, token: &AccessToken, how: Refused) {
+        self.refresher().invalidate(token, how);
+    }
+
+    pub(crate) fn previous_to(&self, token: &AccessToken) -> Option<AccessToken> {
+        self.refresher().previous_to(token)
     }
 
     /// After a 401: the newer token to replay the call with; `None` where the 401 is to be handed on.
-    pub(crate) async fn recover(&self, refused: &AccessToken, wait: Option<Duration>) -> Option<AccessToken> {
-        if self.refresher().invalidate(refused) == Invalidation::Kept {
+    pub(crate) async fn recover(
+        &self,
+        refused: &AccessToken,
+        how: Refused,
+        wait: Option<Duration>,
+    ) -> Option<AccessToken> {
+        if self.refresher().invalidate(refused, how) == Invalidation::Kept {
             return None;
         }
         let started = self.clock().now();

@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use url::Url;
 
 use super::TokenSource;
-use super::challenge::{Refusal, refusal, refuses_proof};
+use super::challenge::{Refusal, may_refuse, refusal, refuses_proof};
 use crate::error::{Error, Result};
 use crate::grant::{NonceOf, PROOF};
 use crate::origin;
-use crate::renewal::AccessToken;
+use crate::renewal::{AccessToken, Refused};
 use crate::secret::TokenText;
 
 /// Where a call goes.
@@ -73,7 +73,17 @@ impl Signed {
 /// worth another sending. [`TokenSource::pass`] gives it.
 ///
 /// A call may be sent once more because its token was refused (RFC 6750 3.1) and, under DPoP, once more for a nonce
-/// (RFC 9449 9) and once more if the API's `Date` shows that its clock refused the proof's time.
+/// (RFC 9449 9) and once more if the API's `Date` shows that its clock refused the proof's time. A
+/// token counts as refused
+///
+/// - by a 401, unless it is about scopes, the strength of the authentication, or a DPoP proof. One whose challenges are for
+///   other schemes only leads to one renewal, and to no other until a call succeeds;
+/// - by a 400 or 403 with `error="invalid_token"` for the token's scheme;
+/// - by what [`refused_when`](crate::Builder::refused_when) says.
+///
+/// If the API refuses a token within 5 s of its arrival, it may not know it yet: the call is sent once more with the previous
+/// token, without a renewal, if that is still valid, was never refused and is of the same credential. If that is refused as
+/// well, it is not used again, and the renewal takes its course.
 ///
 /// ```no_run
 /// # use evertoken::{http, reqwest, TokenSource};
@@ -92,6 +102,8 @@ impl Signed {
 pub struct Pass {
     source: TokenSource,
     token: AccessToken,
+    /// The token that was refused so young that the previous one is tried now.
+    young: Option<AccessToken>,
     /// Which of the trusted origins it was sent to, where that is known.
     sent_to: Option<usize>,
     renewed: bool,
@@ -144,7 +156,15 @@ impl TokenSource {
     /// That of a call with this token.
     pub(crate) fn pass_with(self, token: AccessToken) -> Pass {
         let unbound = self.family.dpop.is_none();
-        Pass { source: self, token, sent_to: None, renewed: false, nonce_given: unbound, time_given: unbound }
+        Pass {
+            source: self,
+            token,
+            young: None,
+            sent_to: None,
+            renewed: false,
+            nonce_given: unbound,
+            time_given: unbound,
+        }
     }
 
     /// What authorizes one sending with `token`: it, and under DPoP a proof for this one request, whose target was let
@@ -163,9 +183,20 @@ impl TokenSource {
         Ok(Signed { authorization: token.authorization().clone(), proof })
     }
 
-    /// Whether an answer of this status can lead to anything.
-    pub(crate) fn heeds(&self, status: StatusCode) -> bool {
-        status == StatusCode::UNAUTHORIZED || self.family.dpop.is_some()
+    /// Whether [`Pass::repeats`] is to be asked about this answer: others say nothing about the token. Notes a success, so every
+    /// answer belongs here. For bindings only.
+    #[doc(hidden)]
+    #[inline]
+    pub fn heeds(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let refuses = may_refuse(status, headers) || self.is_refused_when(status, headers);
+        if status.is_success() && !refuses {
+            self.refresher().note_success();
+        }
+        refuses || self.family.dpop.is_some()
+    }
+
+    fn is_refused_when(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        self.family.refused_when.as_ref().is_some_and(|refused| refused(status, headers))
     }
 }
 
@@ -227,7 +258,7 @@ impl Pass {
         wait: Option<Duration>,
     ) -> bool {
         let source = &self.source;
-        if !source.heeds(status) {
+        if !source.heeds(status, headers) {
             return false;
         }
         let dpop = source.family.dpop.as_deref();
@@ -242,25 +273,58 @@ impl Pass {
             let learned = key.learn_time(origin, headers, source.family.endpoint.clock_offset(&now), &now);
             return learned && repeatable && !std::mem::replace(&mut self.time_given, true);
         }
-        match refusal(status, headers, source.scheme()) {
-            Some(Refusal::Nonce) if has_nonce && repeatable && !self.nonce_given => {
-                self.nonce_given = true;
-                true
+        let refused = match refusal(status, headers, source.scheme()) {
+            Some(Refusal::Nonce) => {
+                let repeats = has_nonce && repeatable && !self.nonce_given;
+                self.nonce_given |= repeats;
+                return repeats;
             }
-            Some(Refusal::Token) if !self.renewed && !repeatable => {
-                source.invalidate(&self.token);
-                false
-            }
-            Some(Refusal::Token) if !self.renewed => match source.recover(&self.token, wait).await {
-                Some(newer) => {
-                    self.token = newer;
-                    self.renewed = true;
-                    true
-                }
-                None => false,
-            },
-            _ => false,
+            _ if source.is_refused_when(status, headers) => Refused::Token,
+            Some(Refusal::Token) => Refused::Token,
+            Some(Refusal::Foreign) => Refused::Foreign,
+            None => return false,
+        };
+        self.refused(refused, repeatable, wait).await
+    }
+
+    /// The caller's own `refused_when` says that the answer from `url` refuses the token. For bindings only.
+    #[doc(hidden)]
+    pub async fn repeats_refused(&mut self, url: &Url, repeatable: bool) -> bool {
+        let Ok(origin) = self.source.family.origins.index_of(Target::origin(url)) else { return false };
+        let is_sent_there = self.sent_to.is_none_or(|sent_to| sent_to == origin);
+        is_sent_there && self.refused(Refused::Token, repeatable, None).await
+    }
+
+    async fn refused(&mut self, how: Refused, repeatable: bool, wait: Option<Duration>) -> bool {
+        let source = &self.source;
+        if self.renewed {
+            return false;
         }
+        match self.young.take() {
+            Some(young) => {
+                // Both are refused: an API at which a new token ends the previous one.
+                source.refuse(&std::mem::replace(&mut self.token, young), how);
+            }
+            None => {
+                if let Some(previous) = source.previous_to(&self.token) {
+                    // Without another sending the newer token is left to become known.
+                    if repeatable {
+                        self.young = Some(std::mem::replace(&mut self.token, previous));
+                    }
+                    return repeatable;
+                }
+            }
+        }
+        if !repeatable {
+            source.refuse(&self.token, how);
+            return false;
+        }
+        let newer = source.recover(&self.token, how, wait).await;
+        self.renewed = newer.is_some();
+        if let Some(newer) = newer {
+            self.token = newer;
+        }
+        self.renewed
     }
 }
 

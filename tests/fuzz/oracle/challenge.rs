@@ -38,7 +38,7 @@ pub fn check(data: &[u8]) {
         .flat_map(|byte| if b"\"\\".contains(byte) { vec![b'\\', *byte] } else { vec![*byte] })
         .collect();
     for (before, after, right) in [
-        ("Basic realm=\"", "\"", false),
+        ("Basic realm=\"", "\"", true),
         ("Bearer realm=\"", "\"", true),
         ("Basic realm=\"", "\", Bearer error=\"invalid_token\"", true),
         ("Bearer realm=\"", "\", error=\"insufficient_scope\"", false),
