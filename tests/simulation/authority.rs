@@ -230,7 +230,7 @@ impl Authority {
             20 => Outcome::Answer(
                 200,
                 None,
-                r#"{"access_token":"t\u0007","token_type":"Bearer"}"#.into(),
+                r#"{"access_token":"t\u0007t","token_type":"Bearer"}"#.into(),
                 failed,
             ),
             _ => Outcome::Answer(200, None, r#"{"access_token":7,"expires_in":1e999}"#.into(), failed),

@@ -27,13 +27,16 @@ async function main(): Promise<number> {
     process.stderr.write(HELP);
     return 2;
   }
+  const warnings: string[] = [];
+  // What is warned of is in the diagnosis as well, if there is one.
+  const logger = { warn: (line: string) => warnings.push(line) };
   try {
-    await using client = Client.fromEnv({ prefix: given.values['env-prefix'] });
+    await using client = Client.fromEnv({ prefix: given.values['env-prefix'], logger });
     const { well, text } = await diagnose(client);
     process.stdout.write(`${text}\n`);
     return well ? 0 : 1;
   } catch (error) {
-    process.stdout.write(`${error instanceof Error ? error.message : error}\n`);
+    process.stdout.write(`${[...warnings, error instanceof Error ? error.message : error].join('\n')}\n`);
     return 1;
   }
 }

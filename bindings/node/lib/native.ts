@@ -53,6 +53,8 @@ export interface NativeOptions {
   backoffCapMs?: number;
   requestTimeoutMs?: number;
   stopAfterUnused?: number;
+  settleMs?: number;
+  name?: string;
   tokenTimeoutMs?: number;
   connectTimeoutMs?: number;
   userAgent?: string;

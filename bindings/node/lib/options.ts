@@ -84,6 +84,8 @@ export interface RenewalPolicy {
   requestTimeoutMs?: number;
   /** Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default. */
   stopAfterUnused?: number;
+  /** For how long a new token is held back while the previous one serves, for an API that does not know new tokens at once; 0. */
+  settleMs?: number;
 }
 
 /** What a client may be told. Times are milliseconds. Either `issuer` or `tokenUrl` is needed. */
@@ -134,6 +136,8 @@ export interface ClientOptions {
   allowInsecureHttp?: boolean;
   /** How the token is kept fresh. */
   renewal?: RenewalPolicy;
+  /** What log records call this client; by default the app id. */
+  name?: string;
   /** How long a call of `fetch` may take: the wait for a token, sending, and sending again. Without limit by default. */
   timeoutMs?: number;
   /** How long a caller waits for a token at most; 10,000 by default. */
@@ -206,6 +210,7 @@ const RENEWAL: Record<keyof RenewalPolicy, Check> = {
   backoffBaseMs: milliseconds,
   backoffCapMs: milliseconds,
   requestTimeoutMs: milliseconds,
+  settleMs: milliseconds,
   stopAfterUnused: is('a whole number', (value) => isNumber(value) && Number.isInteger(value) && value < 2 ** 32),
 };
 
@@ -242,6 +247,7 @@ const OPTIONS: Record<keyof ClientOptions, Check> = {
   baseUrl: url,
   trustedOrigins: is('a list of URLs', (value) => Array.isArray(value) && value.every(isAddress)),
   allowInsecureHttp: flag,
+  name: text,
   renewal: (value, name) => (isObject(value) ? checked(value, RENEWAL, `${name}.`) : refuse(name, 'an object', value)),
   timeoutMs: milliseconds,
   tokenTimeoutMs: milliseconds,
@@ -387,6 +393,7 @@ export function nativeOptions(options: ClientOptions, envPrefix?: string): Nativ
     trustedOrigins: options.trustedOrigins?.map(String),
     allowInsecureHttp: options.allowInsecureHttp,
     ...renewal,
+    name: options.name,
     tokenTimeoutMs: options.tokenTimeoutMs,
     connectTimeoutMs: options.connectTimeoutMs,
     userAgent: options.userAgent,

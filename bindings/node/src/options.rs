@@ -49,6 +49,8 @@ pub struct NativeOptions {
     pub backoff_cap_ms: Option<f64>,
     pub request_timeout_ms: Option<f64>,
     pub stop_after_unused: Option<u32>,
+    pub settle_ms: Option<f64>,
+    pub name: Option<String>,
     pub token_timeout_ms: Option<f64>,
     pub connect_timeout_ms: Option<f64>,
     pub user_agent: Option<String>,
@@ -77,6 +79,7 @@ pub struct Settings {
     trusted_origins: Vec<String>,
     allow_insecure_http: bool,
     renewal: RenewalPolicy,
+    name: Option<String>,
     token_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     user_agent: Option<String>,
@@ -146,6 +149,7 @@ impl NativeOptions {
         let policy = set(policy, cap, RenewalPolicy::backoff_cap);
         let request = duration("renewal.requestTimeoutMs", self.request_timeout_ms)?;
         let policy = set(policy, request, RenewalPolicy::request_timeout);
+        let policy = set(policy, duration("renewal.settleMs", self.settle_ms)?, RenewalPolicy::settle);
         let settings = Settings {
             addresses: Default::default(),
             base_url: None,
@@ -161,6 +165,7 @@ impl NativeOptions {
             trusted_origins: self.trusted_origins.unwrap_or_default(),
             allow_insecure_http: self.allow_insecure_http == Some(true),
             renewal: set(policy, self.stop_after_unused, RenewalPolicy::stop_after_unused),
+            name: self.name,
             token_timeout: duration("tokenTimeoutMs", self.token_timeout_ms)?,
             connect_timeout: duration("connectTimeoutMs", self.connect_timeout_ms)?,
             user_agent: self.user_agent,
@@ -200,7 +205,7 @@ impl Settings {
         let builder = set(builder, self.base.clone(), Builder::base_url);
         let builder = self.trusted_origins.iter().cloned().fold(builder, Builder::trusted_origin);
         let builder = if self.allow_insecure_http { builder.allow_insecure_http() } else { builder };
-        let builder = builder.renewal(self.renewal.clone());
+        let builder = set(builder.renewal(self.renewal.clone()), self.name.clone(), Builder::name);
         let builder = set(builder, self.token_timeout, Builder::token_timeout);
         let builder = set(builder, self.connect_timeout, Builder::connect_timeout);
         let builder = set(builder, self.user_agent.clone(), Builder::user_agent);

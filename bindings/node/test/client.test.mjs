@@ -185,7 +185,7 @@ test('errors say what and where', async (t) => {
   assert.match(error.stack, /client\.test\.mjs/, 'the stack is that of who asked');
   // Known to be refused: told at once, and the server is left alone.
   await assert.rejects(api.token(), coded('CREDENTIALS_REJECTED'));
-  assert.equal(server.tokenRequests, 1);
+  assert.equal(server.tokenRequests, 2, 'the secret in the header, and once in the body');
   await api.close();
   await assert.rejects(api.token(), coded('CLOSED'));
   await assert.rejects(api.fetch(server.apiUrl), coded('UNTRUSTED_ORIGIN'));

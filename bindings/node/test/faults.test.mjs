@@ -61,7 +61,9 @@ for (const held of [true, false]) {
       test(name, async (t) => {
         const server = await boxFor(t);
         const renewal = { requestTimeoutMs: limitMs(fault) };
-        const api = clientFor(t, server, { tokenUrl: server.tokenUrl, renewal });
+        // If it is not set, a refused secret is sent once more in another way.
+        const clientAuth = 'client_secret_basic';
+        const api = clientFor(t, server, { tokenUrl: server.tokenUrl, clientAuth, renewal });
         const failures = [];
         api.on('renewalFailed', ({ error }) => failures.push(error));
         const before = held ? await api.token() : null;

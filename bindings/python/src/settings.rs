@@ -97,6 +97,7 @@ pub struct Settings {
     trusted_origins: Vec<String>,
     allow_insecure_http: bool,
     renewal: RenewalPolicy,
+    name: Option<String>,
     token_timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
     user_agent: Option<String>,
@@ -118,8 +119,8 @@ impl Settings {
         env_key_prefix=None, credentials_file=None, credentials_directory=None, app_id_file=None, app_secret_file=None,
         next_app_secret_file=None, file_readable_by_others=false, credentials=None, issuer=None, token_url=None,
         audience=None, resource=None, scope=None, token_params=None, client_auth=None, dpop=None, base_url=None,
-        trusted_origins=None, allow_insecure_http=false, renew_at=None, jitter=None, leeway=None,
-        backoff_base=None, backoff_cap=None, request_timeout=None, stop_after_unused=None, token_timeout=None,
+        trusted_origins=None, allow_insecure_http=false, name=None, renew_at=None, jitter=None, leeway=None,
+        backoff_base=None, backoff_cap=None, request_timeout=None, stop_after_unused=None, settle=None, token_timeout=None,
         connect_timeout=None, user_agent=None, proxy=None, ca=None, cert=None, revoke_on_shutdown=false,
         revocation_url=None,
     ))]
@@ -150,6 +151,7 @@ impl Settings {
         base_url: Option<String>,
         trusted_origins: Option<Vec<String>>,
         allow_insecure_http: bool,
+        name: Option<String>,
         renew_at: Option<f64>,
         jitter: Option<f64>,
         leeway: Option<f64>,
@@ -157,6 +159,7 @@ impl Settings {
         backoff_cap: Option<f64>,
         request_timeout: Option<f64>,
         stop_after_unused: Option<u32>,
+        settle: Option<f64>,
         token_timeout: Option<f64>,
         connect_timeout: Option<f64>,
         user_agent: Option<String>,
@@ -215,6 +218,9 @@ impl Settings {
         if let Some(lifetimes) = stop_after_unused {
             renewal = renewal.stop_after_unused(lifetimes);
         }
+        if let Some(length) = time("settle", settle)? {
+            renewal = renewal.settle(length);
+        }
         Ok(Self {
             credentials,
             addresses: Default::default(),
@@ -230,6 +236,7 @@ impl Settings {
             trusted_origins: trusted_origins.unwrap_or_default(),
             allow_insecure_http,
             renewal,
+            name,
             token_timeout: time("token_timeout", token_timeout)?,
             connect_timeout: time("connect_timeout", connect_timeout)?,
             user_agent,
@@ -275,6 +282,7 @@ impl Settings {
             trusted_origins: Vec::new(),
             allow_insecure_http: false,
             renewal: RenewalPolicy::default(),
+            name: None,
             token_timeout: None,
             connect_timeout: None,
             user_agent: None,
@@ -332,6 +340,7 @@ impl Settings {
         let builder = set(builder, this.base_url, Builder::base_url);
         let builder = this.trusted_origins.into_iter().fold(builder, Builder::trusted_origin);
         let builder = if this.allow_insecure_http { builder.allow_insecure_http() } else { builder };
+        let builder = set(builder, this.name, Builder::name);
         let builder = set(builder, this.token_timeout, Builder::token_timeout);
         let builder = set(builder, this.connect_timeout, Builder::connect_timeout);
         let builder = set(builder, this.user_agent, Builder::user_agent);

@@ -259,11 +259,12 @@ def test_what_clings_to_pasted_values_does_not_count(server: AuthServer, caplog:
 
 def test_logs_reach_the_logger(server: AuthServer, caplog: pytest.LogCaptureFixture) -> None:
     server.fail("status", always=True)
-    with caplog.at_level(logging.DEBUG, "evertoken"), server.client(token_timeout=1) as api:
+    with caplog.at_level(logging.DEBUG, "evertoken"), server.client(token_timeout=1, name="billing") as api:
         until_it_failed(api)
         with pytest.raises(evertoken.AuthServerUnavailableError):
             api.token()
         until("there is a record", lambda: any(record.levelno >= logging.WARNING for record in caplog.records))
+    assert "billing" in caplog.text
     assert APP_SECRET not in " ".join(record.getMessage().replace("client_secret", "") for record in caplog.records)
 
 

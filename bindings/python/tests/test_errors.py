@@ -79,8 +79,11 @@ def test_cause_is_the_connection_that_was_closed(server: AuthServer) -> None:
 
 
 def test_cause_is_the_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(EvertokenError) as caught:
-        Client(credentials_file=tmp_path / "missing.json", token_url="https://as.example/token")
+    with (
+        pytest.raises(EvertokenError) as caught,
+        Client(credentials_file=tmp_path / "missing.json", token_url="https://as.example/token", token_timeout=0.1) as api,
+    ):
+        api.token()
     assert isinstance(only_cause(caught.value), FileNotFoundError)
 
 

@@ -11,6 +11,7 @@ import evertoken
 import httpx
 import pytest
 from evertoken import Client, Events, EvertokenError, RenewalPolicy, httpx_client
+from evertoken._options import Options
 from evertoken.testing import APP_ID, APP_SECRET, AuthServer
 from house import PATIENCE, AtOnce, until
 
@@ -57,8 +58,10 @@ def at_the_token_endpoint(fault: dict[str, Any], kind: Kind | None, held: bool) 
     with AuthServer() as server:
         # Short if it is what ends the attempt, else so long that a busy machine keeps it.
         policy = RenewalPolicy(request_timeout=3 if fault["name"] == "hang" else PATIENCE)
+        # If it is not set, a refused secret is sent once more in another way.
+        options: Options = {"client_auth": "client_secret_basic", "token_timeout": PATIENCE}
         with (
-            server.client(token_url=server.token_url, renewal=policy, token_timeout=PATIENCE) as api,
+            server.client(token_url=server.token_url, renewal=policy, **options) as api,
             httpx_client(api, timeout=PATIENCE) as http,
         ):
             events = api.events()

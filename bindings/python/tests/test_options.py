@@ -406,7 +406,6 @@ def test_so_is_that_of_a_credential(name: str) -> None:
         ({"base_url": "http://api.example"}, "base_url"),
         ({"trusted_origins": ["https://u:p4ss@api.example"]}, "trusted_origin"),
         ({"scope": 'a"b'}, "scope"),
-        ({"resource": "relative"}, "resource"),
         ({"token_params": {"client_secret": "x"}}, "client_secret"),
         ({"renewal": RenewalPolicy(renew_at=2)}, "renew_at"),
         ({"ca": b"-----BEGIN nothing"}, "`ca`"),

@@ -295,6 +295,7 @@ RENEWAL: dict[str, Callable[[str, Any], Any]] = {
     "backoff_cap": _seconds_above_zero,
     "request_timeout": _seconds_above_zero,
     "stop_after_unused": _count,
+    "settle": _seconds,
 }
 """The fields of a ``RenewalPolicy``."""
 
@@ -321,6 +322,7 @@ OPTIONS: dict[str, Callable[[str, Any], Any]] = {
     "trusted_origins": texts,
     "allow_insecure_http": _flag,
     "renewal": _renewal,
+    "name": text,
     "token_timeout": _seconds,
     "connect_timeout": _seconds_above_zero,
     "user_agent": text,

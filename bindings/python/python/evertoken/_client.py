@@ -61,7 +61,8 @@ class Client(_native.Client):
         ``base_url``: the API's. ``trusted_origins``: further origins. ``allow_insecure_http``: plain http beyond loopback.
 
     How:
-        ``renewal``: a ``RenewalPolicy``. ``token_timeout``: how long a caller waits for a token at most, 10 s.
+        ``renewal``: a ``RenewalPolicy``. ``name``: what log records call this client, by default the app id. ``token_timeout``:
+        how long a caller waits for a token at most, 10 s.
         ``connect_timeout``: for a connection, 10 s. ``proxy``: a URL; by default the environment's ``HTTPS_PROXY`` and the like.
         ``ca``: PEM or paths of authorities to trust beside the system's; by default those of ``REQUESTS_CA_BUNDLE`` or
         ``CURL_CA_BUNDLE``. ``cert``: a client certificate with its key, PEM or a path. ``user_agent``: goes before ours. They

@@ -43,6 +43,7 @@ class Options(TypedDict, total=False):
     trusted_origins: str | Iterable[str] | None
     allow_insecure_http: bool
     renewal: RenewalPolicy | None
+    name: str | None
     token_timeout: Seconds | None
     connect_timeout: Seconds | None
     user_agent: str | None
@@ -84,6 +85,8 @@ class RenewalPolicy:
     """How long one token request may take; 10 s by default, the first without a token 4 s at most."""
     stop_after_unused: int | None = None
     """Stops renewing after so many lifetimes in which nobody read the token; the next read starts again. Off by default."""
+    settle: Seconds | None = None
+    """For how long a new token is held back while the previous one serves, for an API that does not know new tokens at once."""
 
 
 # Not checked before it is given to a client, but for the names.
