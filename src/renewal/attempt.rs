@@ -65,11 +65,11 @@ async fn requests(
         return Some((None, Err(asked.err()?.with_server(refresher.endpoint.server()))));
     };
     let sent = refresher.clock.now();
-    let Refused { ways: mut of_current, mut refusal } = match begin(refresher, changes, &first, tries).await?
-    {
-        Begun::Ended(used, outcome) => return Some((Some(used), outcome)),
-        Begun::Refused(refused) => refused,
-    };
+    let Refused { ways: mut of_current, mut refusal } =
+        match begin(refresher, changes, &first, tries, refused).await? {
+            Begun::Ended(used, outcome) => return Some((Some(used), outcome)),
+            Begun::Refused(refused) => refused,
+        };
     *refused = true;
     // A server that looked for the client in the body says nothing of the secret.
     if tries.is_first() && refusal.wants_body() {
@@ -139,7 +139,13 @@ enum Begun {
 
 /// The first request of an attempt; and that for the current credential as it was sent first, if it was not that one and was
 /// refused.
-async fn begin(refresher: &Refresher, changes: &mut Changes, known: &Known, tries: &Tries) -> Option<Begun> {
+async fn begin(
+    refresher: &Refresher,
+    changes: &mut Changes,
+    known: &Known,
+    tries: &Tries,
+    refused: &mut bool,
+) -> Option<Begun> {
     let current = &known.current;
     let turn = tries.turn(known.next.is_some());
     if let (Turn::Next(nth), Some(next)) = (turn, &known.next) {
@@ -155,8 +161,8 @@ async fn begin(refresher: &Refresher, changes: &mut Changes, known: &Known, trie
                 refresher.credentials.promote(next);
                 return Some(Begun::Ended(next.clone(), Ok(response)));
             }
-            // The turn of the next secret says nothing of the one that is in use.
-            Err(error) if may_be_refused(&error) && tries.has_one_more() => {}
+            // The turn of the next secret says nothing of the one that is in use, but the server counts it.
+            Err(error) if may_be_refused(&error) && tries.has_one_more() => *refused = true,
             Err(error) => return Some(Begun::Ended(current.clone(), Err(error))),
         }
     }
@@ -173,6 +179,7 @@ async fn begin(refresher: &Refresher, changes: &mut Changes, known: &Known, trie
     // A server that decodes finds the raw form of Basic malformed.
     let is_refused = |error: &Error| may_be_refused(error) || error.oauth_error() == Some("invalid_request");
     if other.is_some() && outcome.as_ref().is_err_and(is_refused) && tries.has_one_more() {
+        *refused |= outcome.as_ref().is_err_and(may_be_refused);
         outcome = request(refresher, changes, known, (current, &ways, ways.first()), tries).await?;
     }
     Some(match outcome {
