@@ -93,7 +93,12 @@ test('nothing secret is put out', async (t) => {
   ]) {
     server.fail(fault, { always: true });
     const spoilt = keep(open());
-    show(await spoilt.token().catch((error) => error));
+    show(
+      await spoilt.token().then(
+        () => 'one that is taken',
+        (error) => error,
+      ),
+    );
     show(await spoilt.fetch('orders').catch((error) => error));
     show(spoilt.status());
     server.heal();

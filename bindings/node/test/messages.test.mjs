@@ -50,7 +50,7 @@ const MISTAKES = [
   [{ issuer, trustedOrigins: ['ftp://api.example/'] }, '`trustedOrigins` is not an http(s) URL'],
   [{ issuer, audience: '' }, '`audience` is empty'],
   [{ issuer, scope: 'a"b' }, '`scope` "a\\"b" has a character'],
-  [{ issuer, resource: 'relative' }, '`resource` "relative"'],
+  [{ issuer, resource: 'https://a.example/#b' }, '`resource` "https://a.example/#b"'],
   [{ issuer, tokenParams: { scope: 'x' } }, '`tokenParams` cannot set "scope"'],
   [{ issuer, tokenParams: { client_assertion: 'x' } }, 'set `clientAuth` instead'],
   [{ issuer, tokenParams: { '': 'x' } }, '`tokenParams` cannot set ""'],

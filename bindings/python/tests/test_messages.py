@@ -32,7 +32,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"issuer": ISSUER, "trusted_origins": ["ftp://api.example/"]}, ("`trusted_origins` is not an http(s) URL",)),
     ({"issuer": ISSUER, "audience": ""}, ("`audience` is empty",)),
     ({"issuer": ISSUER, "scope": 'a"b'}, ("`scope`",)),
-    ({"issuer": ISSUER, "resource": "relative"}, ("`resource`",)),
+    ({"issuer": ISSUER, "resource": "https://a.example/#b"}, ("`resource`",)),
     ({"issuer": ISSUER, "token_params": {"scope": "x"}}, ("`token_params` cannot set", "set `scope` instead")),
     ({"issuer": ISSUER, "renewal": RenewalPolicy(renew_at=2)}, ("`renew_at` must lie above 0",)),
     ({"issuer": ISSUER, "renewal": RenewalPolicy(request_timeout=0)}, ("request_timeout must be a number of seconds",)),
