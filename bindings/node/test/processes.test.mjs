@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 
-import { boxFor, program, THOROUGH, until } from './support.mjs';
+import { boxFor, program, stayAwake, THOROUGH, until } from './support.mjs';
 
 const EXITS = THOROUGH ? 200 : 10;
 const WORKERS = THOROUGH ? 200 : 30;
@@ -356,6 +356,8 @@ test('tools that look for open handles find none of an idle client', async (t) =
 
 test('what comes before the thread is free to connect the client is kept', async (t) => {
   const server = await boxFor(t);
+  // The event may come after the token, with nothing left that keeps the process.
+  stayAwake(t);
   const api = server.client({ credentials: async () => ({ appId: 'app', appSecret: 'secret' }) });
   const renewed = new Promise((resolve) => api.on('renewed', resolve));
   const token = api.token();
