@@ -32,7 +32,7 @@ impl Handover {
     ) -> Self {
         let newer = Arc::new(newer);
         match previous.filter(|previous| previous.may_serve_beside(&newer, now)) {
-            Some(_) if !settle.is_zero() => return Self::Settling { newer, since: *now },
+            Some(_) if !settle.is_zero() => Self::Settling { newer, since: *now },
             Some(previous) => {
                 slot.put(newer);
                 Self::Done { previous, since: *now }
