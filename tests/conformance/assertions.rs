@@ -123,12 +123,12 @@ async fn no_assertion_is_sent_twice_and_one_sent_twice_is_refused() {
     assert_eq!((status, &answer["error"]), (401, &Value::from("invalid_client")));
 }
 
-/// The system's clocks, but for a wall that is set back by ten minutes.
-struct Late;
+/// The system's clocks, but for a wall that is set back by so much.
+struct Late(Duration);
 
 impl TimeSource for Late {
     fn coarse(&self) -> (Duration, Duration) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(600);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - self.0;
         (wall, wall)
     }
 
@@ -143,10 +143,14 @@ impl TimeSource for Late {
 }
 
 #[tokio::test]
-async fn an_expired_assertion_is_refused() {
+async fn an_expired_assertion_is_refused_and_made_anew_by_the_servers_clock() {
     let provider = Provider::start().await;
     let keyed = provider.keyed("ES256");
-    let late = source(&provider, &keyed.client_id, PrivateKeyJwt::new(key(&keyed))).clock(Arc::new(Late));
-    let error = late.build().unwrap().token().await.unwrap_err();
+    let late = |by| {
+        source(&provider, &keyed.client_id, PrivateKeyJwt::new(key(&keyed))).clock(Arc::new(Late(by))).build()
+    };
+    assert!(late(Duration::from_secs(600)).unwrap().token().await.is_ok());
+    // A clock that is off by days is not believed to be.
+    let error = late(Duration::from_secs(2 * 86_400)).unwrap().token().await.unwrap_err();
     assert_refused(&provider, &error, ADVICE);
 }
