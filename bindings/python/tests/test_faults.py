@@ -59,9 +59,14 @@ def at_the_token_endpoint(fault: dict[str, Any], kind: Kind | None, held: bool) 
         # Short if it is what ends the attempt, else so long that a busy machine keeps it.
         policy = RenewalPolicy(request_timeout=3 if fault["name"] == "hang" else PATIENCE)
         # If it is not set, a refused secret is sent once more in another way.
-        options: Options = {"client_auth": "client_secret_basic", "token_timeout": PATIENCE}
+        options: Options = {
+            "token_url": server.token_url,
+            "client_auth": "client_secret_basic",
+            "renewal": policy,
+            "token_timeout": PATIENCE,
+        }
         with (
-            server.client(token_url=server.token_url, renewal=policy, **options) as api,
+            server.client(**options) as api,
             httpx_client(api, timeout=PATIENCE) as http,
         ):
             events = api.events()
