@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use evertoken::http::StatusCode;
 use evertoken::testing::{AuthServer, Fault};
-use evertoken::{Error, ErrorKind, Event, Events, RenewalPolicy, TokenSource};
+use evertoken::{ClientAuth, Error, ErrorKind, Event, Events, RenewalPolicy, TokenSource};
 use house::{at_once, client, until};
 
 const SOON: Duration = Duration::from_secs(1);
@@ -48,7 +48,9 @@ async fn at_the_token_endpoint(fault: Fault, kind: Option<ErrorKind>) {
     for held in [true, false] {
         let server = AuthServer::start().await.unwrap();
         let policy = RenewalPolicy::default().request_timeout(limit(&fault));
-        let api = client(&server).renewal(policy).token_timeout(LONG).build().unwrap();
+        // Fixed, so that the secret is not sent in another way at once, which the fault does not meet.
+        let basic = ClientAuth::ClientSecretBasic;
+        let api = client(&server).client_auth(basic).renewal(policy).token_timeout(LONG).build().unwrap();
         let mut events = api.events();
         let before = if held { Some(api.token().await.unwrap()) } else { None };
         server.fail_next(fault.clone());
