@@ -207,7 +207,7 @@ impl CredentialFiles {
                 version.extend(absent.into_iter().map(|path| (path, None)));
             }
             Layout::Directory(place) => {
-                let files = files_in(&place.path).map_err(|error| cannot_be_read(error));
+                let files = files_in(&place.path).map_err(cannot_be_read);
                 for (field, name, path) in
                     files.map_err(|unread| unread.map(|error| error.prefixed(&self.layout)))?
                 {
