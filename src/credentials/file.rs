@@ -260,7 +260,7 @@ impl CredentialFiles {
                 Some(variable) => format!(
                     "`chmod 600` it; if a mount rules that, as in Kubernetes, set its mode there or set {variable}=true"
                 ),
-                None => "`chmod 600` it; if a mount rules that, as in Kubernetes, set its mode there or take \
+                None => "`chmod 600` it; if a mount rules that, as in Kubernetes, set its mode there or use \
                          `CredentialSource::readable_by_others`"
                     .to_owned(),
             })),
