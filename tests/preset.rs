@@ -190,7 +190,7 @@ fn mistakes_are_told_when_building() {
         (ACME.base_url("http://api.acme.example/"), "base_url"),
         (ACME.scope("a\"b"), "`scope`"),
         (ACME.audience(""), "`audience`"),
-        (ACME.resource("relative"), "`resource`"),
+        (ACME.resource("https://acme.example/#a"), "`resource`"),
         (ACME.user_agent("acme\r\nx: y"), "`user_agent`"),
         (ACME.user_agent(""), "`user_agent`"),
     ] {
