@@ -46,7 +46,7 @@ use tokio::sync::watch;
 #[path = "gateway/auth.rs"]
 mod auth;
 #[path = "gateway/config.rs"]
-mod config;
+pub mod config;
 #[path = "gateway/connections.rs"]
 mod connections;
 #[path = "gateway/forward.rs"]
@@ -60,7 +60,7 @@ mod pace;
 #[path = "gateway/target.rs"]
 pub mod target;
 
-pub use config::{Config, Limits};
+pub use config::Config;
 pub use ledger::Ledger;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

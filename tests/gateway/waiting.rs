@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::gateway::Limits;
+use super::gateway::config::Limits;
 use super::house::until;
 use super::{Setting, serve};
 

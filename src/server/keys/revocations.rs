@@ -198,7 +198,7 @@ impl Revocations {
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) if there are 100,000 already, for the first that finds no room.
-    /// All that find room are taken over regardless.
+    /// All that find room are taken over regardless. What is out of date makes room once a minute.
     pub fn apply_all<'a>(&self, revocations: impl IntoIterator<Item = &'a Revocation>) -> Result<()> {
         let inner = &*self.0;
         let mut shards: HashMap<usize, Vec<&Revocation>> = HashMap::new();
